@@ -1,0 +1,43 @@
+# One word for each thing that a developer does. Another interpreter: `make install PYTHON=python3.12`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint docs clean
+
+help:
+	@echo "make install   the environment in .venv, at the versions in constraints.txt"
+	@echo "make demo      the whole lifecycle on a bundled model; needs no network"
+	@echo "make test      all tests"
+	@echo "make lint      ruff, mypy and the import layers; changes nothing"
+	@echo "make docs      regenerates docs/reference from the code"
+	@echo "make clean     removes .venv, caches and build outputs"
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || { \
+	  echo "Python 3.11 or 3.12 is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)." >&2; \
+	  echo "  → install one and name it: make install PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: install
+	$(BIN)/softprompt demo
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: install
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What differs from place to place: prompt specs, demo data, environments."""

@@ -1,0 +1,1 @@
+"""Prefect flows, one module a user-visible workflow, and the ``softprompt`` command line (``cli``)."""

@@ -1,0 +1,5 @@
+"""``python -m flows.cli``: the command line where no script is installed."""
+
+from flows.cli.app import main
+
+main()

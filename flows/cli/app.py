@@ -1,0 +1,49 @@
+"""The application: commands, and how errors and exit codes leave it."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from flows.cli import inspecting, registry, running
+
+app = typer.Typer(
+    name="softprompt",
+    help="Train, gate and register soft prompts: many tasks on one frozen language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+app.command()(running.demo)
+app.command()(running.run)
+app.command()(running.fleet)
+app.add_typer(registry.app, name="registry")
+app.command()(inspecting.ui)
+app.command()(inspecting.doctor)
+app.command()(inspecting.schema)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+    if version:
+        from softprompt_core import __version__
+
+        print(__version__)
+        raise typer.Exit()
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one message and an exit code, never a traceback."""
+    from softprompt_core.errors import SoftpromptError
+
+    try:
+        app()
+    except SoftpromptError as error:
+        print(f"{error.outcome.value}: {error}", file=sys.stderr)
+        sys.exit(error.outcome.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; the next run continues from the last checkpoint", file=sys.stderr)
+        sys.exit(130)

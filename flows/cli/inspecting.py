@@ -1,0 +1,69 @@
+"""Commands that look: ``ui``, ``doctor``, ``schema``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from flows.cli.running import Json
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+    json: Json = False,
+) -> None:
+    """Serve the MLflow pages of the local record until interrupted; with a tracking server, say where its pages are."""
+    from flows.cli.output import print_json
+    from softprompt_core import registry
+    from softprompt_core.stages import record
+
+    stores = record.stores()
+    remote = stores.tracking_uri.startswith("http")
+    address = record.ui_address() if remote else f"http://127.0.0.1:{port}"
+    if json:
+        print_json(dict(address=address, tracking_uri=registry.masked(stores.tracking_uri), serving=not remote))
+    else:
+        print(f"MLflow pages: {address}" + ("" if remote else "  (Ctrl-C ends)"), flush=True)
+    if remote:
+        return
+    record.client()  # makes the tables of a fresh database, and complains here rather than in a server log
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        stores.tracking_uri,
+        "--artifacts-destination",
+        stores.artifact_root or "",
+        "--serve-artifacts",
+    ]
+    os.execv(sys.executable, command)
+
+
+def doctor(json: Json = False) -> None:
+    """Check versions, stores, base model and disk; say what to do about each problem. Exits 50 if something is wrong."""
+    from flows.cli.output import print_json, print_table
+    from flows.doctor import examine
+
+    findings = examine()
+    if json:
+        print_json([finding.to_json() for finding in findings])
+    else:
+        marks = {"ok": "✓", "warning": "!", "problem": "✗"}
+        print_table(("", "what", "found"), [(marks[f.status], f.what, f.found) for f in findings])
+        for finding in findings:
+            if finding.do:
+                print(f"{marks[finding.status]} {finding.what}: {finding.do}")
+    if any(finding.status == "problem" for finding in findings):
+        raise typer.Exit(50)
+    if not json:
+        print("ok")
+
+
+def schema(json: Json = True) -> None:
+    """Print the JSON Schema of a spec, for editors and checks."""
+    from flows.cli.output import print_json
+    from softprompt_core.spec import json_schema
+
+    print_json(json_schema())

@@ -1,0 +1,68 @@
+"""What commands print: JSON on request, else a table; the outcome always stands last."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from softprompt_core.stages.result import LifecycleResult
+
+
+_LOG_WIDTH = 140
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*headings, box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # Text: brackets in a user's words are no markup
+    # Where there is no terminal, as in a CI log, rich would cut the cells to fit 80 characters.
+    Console(width=None if sys.stdout.isatty() else _LOG_WIDTH).print(table)
+
+
+def print_results(results: Sequence[LifecycleResult]) -> None:
+    """Reasons, gates, a table of all tasks, and the outcome of each as the last lines."""
+    for result in results:
+        print(f"\n{result.task}: {result.reason}")
+        for line in result.gates:
+            print(line)
+    rows = [
+        (
+            result.task,
+            result.outcome.value,
+            f"v{result.version}" if result.version else "–",
+            *(_score(result.scores.get(scorer)) for scorer in ("candidate", "champion", "hard_prompt", "majority")),
+            f"{result.size_bytes / 1000:.0f} kB" if result.size_bytes else "–",
+            f"{result.seconds:.0f} s",
+        )
+        for result in results
+    ]
+    metrics = sorted({result.metric for result in results if result.metric})
+    headings = ("task", "outcome", "version", "candidate", "champion", "hard prompt", "majority", "size", "took")
+    print()
+    print_table(headings, rows, title=f"Test {' / '.join(metrics)}" if metrics else None)
+    for result in results:
+        if result.run_url:
+            print(f"{result.task}: {result.run_url}")
+        if result.prefect_url:
+            print(f"{result.task}: {result.prefect_url}")
+
+
+def print_outcome(results: Sequence[LifecycleResult]) -> None:
+    for result in results:
+        print(f"{result.task}: {result.outcome.value}" if len(results) > 1 else result.outcome.value)
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

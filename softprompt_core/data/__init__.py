@@ -1,0 +1,29 @@
+"""Rows in, ``TaskData`` out: load → validate → split → template → report.
+
+The way of a row: ``sources`` (``files``, ``hub``, ``frames``) reads the columns that a spec uses; ``rows`` renders templates and
+labels and sets bad rows aside; ``validation`` refuses data as a whole; ``overlap`` removes rows that would leak; ``splits`` makes
+the splits that the source lacks; ``slices`` marks subsets; ``findings`` makes the ``report``; ``preparation`` runs it all.
+"""
+
+from softprompt_core.data.preparation import prepare
+from softprompt_core.data.report import BadRow, DataReport, Leak, RepeatedInput, SplitReport, TokenLengths
+from softprompt_core.data.storage import load_task_data, save_task_data
+from softprompt_core.data.task_data import SPLITS, Example, TaskData
+from softprompt_core.data.templates import cell_problem, render
+
+__all__ = [
+    "SPLITS",
+    "BadRow",
+    "DataReport",
+    "Example",
+    "Leak",
+    "RepeatedInput",
+    "SplitReport",
+    "TaskData",
+    "TokenLengths",
+    "cell_problem",
+    "load_task_data",
+    "prepare",
+    "render",
+    "save_task_data",
+]

@@ -1,0 +1,60 @@
+"""From the value in the label column to the word that the model answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from softprompt_core.data.sources import RawSplit
+from softprompt_core.data.templates import cell_problem
+from softprompt_core.errors import InvalidInput
+from softprompt_core.spec.models import TargetSpec
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of a task."""
+
+    words: tuple[str, ...]
+    """In the order of the spec, else of ``ClassLabel``, else sorted."""
+    by_value: Mapping[str, str]
+    """``label_text`` of a value in the column → word."""
+
+
+def label_text(value: Any) -> str:
+    """A label's value as text, so that 1, "1" and 1.0 are one label, and so are true, "true" and "True"."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return text.lower() if text.lower() in ("true", "false") else text
+
+
+def find_labels(target: TargetSpec, raws: Mapping[str, RawSplit]) -> Labels:
+    """The classes, from the spec's map, else the names of a ``ClassLabel`` column, else the values that occur in any split.
+
+    Raises:
+        InvalidInput: two values of the map are the same text; the data know only one class.
+    """
+    assert target.column is not None
+    names = next(
+        (part.class_names[target.column] for raw in raws.values() for part in raw.parts if target.column in part.class_names), ()
+    )
+    if target.labels is not None:
+        by_value = {label_text(value): word for value, word in target.labels.items()}
+        if len(by_value) < len(target.labels):
+            do = "values are compared as text without surrounding blanks, true like True"
+            raise InvalidInput("two values of the map are the same label", where="data.target.labels", do=do)
+        return Labels(tuple(target.labels.values()), _by_number(by_value, names))
+    if names:
+        return Labels(names, {str(number): name for number, name in enumerate(names)})
+    values = {label_text(v) for raw in raws.values() for v in raw.cells[target.column] if cell_problem(v) is None}
+    return Labels(tuple(sorted(values)), {value: value for value in values})
+
+
+def _by_number(by_value: dict[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    """A ``ClassLabel`` column holds numbers; a map may speak of the numbers or of the names behind them."""
+    numbers = {str(number) for number in range(len(names))}
+    if not names or set(by_value) <= numbers:
+        return by_value
+    return {str(number): by_value[label_text(name)] for number, name in enumerate(names) if label_text(name) in by_value}

@@ -1,0 +1,59 @@
+"""How cells become text. Preparation and serving both render here, so that a model is asked what it was trained on."""
+
+from __future__ import annotations
+
+import functools
+import math
+import string
+from collections.abc import Mapping
+from typing import Any
+
+
+def cell_problem(value: Any) -> str | None:
+    """Why a cell cannot stand in a template, or None if it can.
+
+    Text and finite numbers can. Missing values, NaN, blank text, lists, mappings and bytes cannot.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            return "is empty"
+        return (
+            None if value.isascii() or _encodes(value) else "holds half a character (a lone surrogate), which no tokenizer reads"
+        )
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "is empty"
+    if isinstance(value, (int, float)):
+        return None if math.isfinite(value) else f"is not a finite number but {value}"
+    return f"is not text but {type(value).__name__}"
+
+
+def render(template: str, cells: Mapping[str, Any]) -> str:
+    """Fill a template with cells that ``cell_problem`` found nothing wrong with.
+
+    Raises:
+        KeyError: a column is missing.
+        ValueError: a format such as ``{price:.2f}`` does not fit the cell; the message names the column.
+    """
+    parts = []
+    for literal, name, layout in _pieces(template):
+        parts.append(literal)
+        if name is not None:
+            try:
+                parts.append(format(cells[name], layout))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"`{name}` does not fit the format `{layout}`: {error}") from None
+    return "".join(parts)
+
+
+@functools.lru_cache(maxsize=256)
+def _pieces(template: str) -> tuple[tuple[str, str | None, str], ...]:
+    # Not str.format: it would take a column called `0` for a positional argument.
+    return tuple((literal, name, layout or "") for literal, name, layout, _ in string.Formatter().parse(template))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""Text to token ids: inputs, answers, labels.
+
+Notation used from here on: B rows, T tokens, P prompt vectors, H hidden size, V vocabulary, L labels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from softprompt_core.base_model import BaseModel
+from softprompt_core.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example as token ids: ``input_ids`` as the base reads them, ``target_ids`` as it should answer."""
+
+    input_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+
+
+def input_limit(base: BaseModel, prompt_length: int, answer_length: int, wish: int | None) -> int:
+    """How many input tokens fit beside prompt and answer: the smaller of ``wish`` and what is left.
+
+    Raises:
+        InvalidInput: nothing is left.
+    """
+    room = min(base.context or 4096, 4096) - prompt_length - (answer_length if base.kind == "causal" else 0)
+    if room < 1:
+        raise InvalidInput(
+            f"{prompt_length} prompt vectors and an answer of {answer_length} tokens fill the base's context of {base.context}",
+            where="prompt.length",
+            do="use a shorter prompt; 20 is usually enough",
+        )
+    return min(room, wish) if wish else room
+
+
+def encode_inputs(base: BaseModel, texts: Sequence[str], limit: int) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Token ids with the tokenizer's own special tokens, cut to ``limit``; and the lengths before cutting.
+
+    The end is cut off; an encoder's closing token stays.
+    """
+    if not texts:
+        return [], []
+    encoded = base.tokenizer(list(texts), add_special_tokens=True)["input_ids"]
+    end = base.tokenizer.eos_token_id
+    rows = []
+    for ids in encoded:
+        closed = base.kind == "encoder_decoder" and bool(ids) and ids[-1] == end
+        if base.kind == "causal" and len(ids) > 1 and ids[-1] == end:
+            ids = ids[:-1]  # some causal tokenizers close every text; the answer must be able to follow
+        rows.append(tuple([*ids[: limit - 1], end] if closed and len(ids) > limit else ids[:limit]))
+    return rows, [len(ids) for ids in encoded]
+
+
+def answer_ids(base: BaseModel, text: str, *, close: bool) -> tuple[int, ...]:
+    """Token ids of an answer as it follows other text (so with its leading space where the tokenizer has one)."""
+    tokenizer = base.tokenizer
+    if base.kind == "encoder_decoder":
+        ids = tokenizer(text_target=text, add_special_tokens=False)["input_ids"]
+    else:
+        # Tokenised behind a word and cut off again: right for byte-level BPE and for SentencePiece alike.
+        anchor = tokenizer("a", add_special_tokens=False)["input_ids"]
+        ids = tokenizer(f"a {text}", add_special_tokens=False)["input_ids"]
+        if ids[: len(anchor)] != anchor:
+            ids, anchor = tokenizer(f" {text}", add_special_tokens=False)["input_ids"], []
+        ids = ids[len(anchor) :]
+    if close and tokenizer.eos_token_id is not None:
+        ids = [*ids, tokenizer.eos_token_id]
+    return tuple(ids)
+
+
+def frequent_ids(rows: Sequence[Row]) -> list[int]:
+    """Token ids of the inputs, most frequent first (ties by id, so that the order is stable)."""
+    counts = Counter(i for row in rows for i in row.input_ids)
+    return sorted(counts, key=lambda i: (-counts[i], i))

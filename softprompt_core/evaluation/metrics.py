@@ -1,0 +1,214 @@
+"""Metrics of ``Predictions``: one function of row numbers a metric, so that a subset and a resample cost no second scoring.
+
+All metrics lie in 0..1 except ``loss`` (nats per target token) and ``bleu`` (0..100, as sacrebleu reports it). A metric that is
+unknown, undefined (precision of a label that nobody predicted) or over no rows is NaN, never 0 and never an exception.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from softprompt_core.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Metric = Callable[[np.ndarray], float]
+"""Row numbers ``[n]``, n > 0, repeats allowed → value."""
+
+LOWER_IS_BETTER = frozenset({"loss", "ece"})
+
+_CLASSIFICATION = ("accuracy", "macro_f1", "loss", "ece")
+_PER_LABEL = ("precision", "recall", "f1")
+_GENERATION = ("exact_match", "rougeL", "rouge1", "bleu", "loss")
+_ECE_BINS = 10
+
+
+def metric_names(predictions: Predictions) -> tuple[str, ...]:
+    """Every metric that these predictions can have, as gates write it: ``accuracy``, ``f1/<label>``, …"""
+    if not predictions.labels:
+        return _GENERATION
+    return (*_CLASSIFICATION, *(f"{kind}/{label}" for label in predictions.labels for kind in _PER_LABEL))
+
+
+def metric_value(predictions: Predictions, metric: str, *, slice: str | None = None, rows: np.ndarray | None = None) -> float:
+    """One metric; NaN where it is unknown, undefined or over no rows.
+
+    Args:
+        predictions: whose answers.
+        metric: one of ``metric_names``.
+        slice: only rows of this slice.
+        rows: only these row numbers ``[n]`` (0-based, repeats count), for resampling.
+    """
+    chosen = slice_rows(predictions, slice)
+    if rows is not None:
+        chosen = rows[np.isin(rows, chosen)]
+    function = metric_function(predictions, metric)
+    return function(chosen) if function is not None and len(chosen) else math.nan
+
+
+def metric_function(predictions: Predictions, metric: str) -> Metric | None:
+    """The metric as a function of row numbers, with the costly work a row done once; None for an unknown metric."""
+    if metric not in metric_names(predictions):
+        return None
+    if metric == "loss":
+        return _mean(np.asarray(predictions.loss, dtype=float))
+    if metric in ("accuracy", "exact_match"):
+        return _mean(np.asarray(predictions.correct(), dtype=float))
+    if metric in ("rouge1", "rougeL"):
+        return _rouge(predictions, metric)
+    if metric == "bleu":
+        return _bleu(predictions)
+    if metric == "ece":
+        return _calibration_error(predictions)
+    if metric == "macro_f1":
+        return _macro_f1(predictions)
+    kind, _, label = metric.partition("/")
+    return _of_label(predictions, kind, label)
+
+
+def metric_rows(predictions: Predictions, metric: str, *, slice: str | None = None) -> int:
+    """Over how many rows a metric is taken: for recall and F1 of a label its gold rows, for precision the rows predicted so."""
+    rows = slice_rows(predictions, slice)
+    kind, slash, label = metric.partition("/")
+    if not slash:
+        return len(rows)
+    words = predictions.predicted if kind == "precision" else predictions.gold
+    return sum(words[row] == label for row in rows)
+
+
+def slice_rows(predictions: Predictions, slice: str | None) -> np.ndarray:
+    """Row numbers of a slice, ``[n]``; all rows for None, no rows for an unknown slice."""
+    if slice is None:
+        return np.arange(len(predictions))
+    return np.flatnonzero(np.asarray(predictions.slices.get(slice, ()), dtype=bool))
+
+
+def all_metrics(predictions: Predictions, *, slice: str | None = None) -> dict[str, float]:
+    """Every metric that is defined for these predictions, by the name that gates use. Log them under ``loggable_name``."""
+    values = {metric: metric_value(predictions, metric, slice=slice) for metric in metric_names(predictions)}
+    return {metric: value for metric, value in values.items() if math.isfinite(value)}
+
+
+def slice_metrics(predictions: Predictions) -> dict[str, dict[str, float]]:
+    """``all_metrics`` of every slice; an empty slice has none."""
+    return {name: all_metrics(predictions, slice=name) for name in predictions.slices}
+
+
+def confusion(predictions: Predictions) -> pd.DataFrame:
+    """Counts ``[gold label, predicted label]``; answers that are no label get a row or column at the end."""
+    import pandas as pd
+
+    codes, words = _codes(predictions)
+    counts = np.zeros((len(words), len(words)), dtype=int)
+    np.add.at(counts, (codes[0], codes[1]), 1)
+    return pd.DataFrame(counts, index=pd.Index(words, name="gold"), columns=pd.Index(words, name="predicted"))
+
+
+def majority(predictions: Predictions, train_labels: Sequence[str]) -> Predictions:
+    """What one gets for always answering the most frequent training label, on the rows of ``predictions``.
+
+    Of equally frequent labels the first in ``predictions.labels`` is taken. Raises ValueError without training labels.
+    """
+    counts = Counter(train_labels)
+    if not counts:
+        raise ValueError("no training labels: the majority class is undefined")
+    order = {label: place for place, label in enumerate(predictions.labels)}
+    word = min(counts, key=lambda label: (-counts[label], order.get(label, len(order)), label))
+    rows = len(predictions)
+    return Predictions(
+        "majority", predictions.ids, predictions.gold, (word,) * rows, (math.nan,) * rows, predictions.slices, predictions.labels
+    )
+
+
+def _mean(values: np.ndarray) -> Metric:
+    return lambda rows: float(values[rows].mean())
+
+
+def _codes(predictions: Predictions) -> tuple[np.ndarray, list[str]]:
+    """Gold and predicted words as numbers ``[2, rows]``, and the words: the labels first, then anything else that occurs."""
+    words = list(dict.fromkeys((*predictions.labels, *predictions.gold, *predictions.predicted)))
+    number = {word: place for place, word in enumerate(words)}
+    both = (predictions.gold, predictions.predicted)
+    return np.array([[number[word] for word in side] for side in both], dtype=np.intp), words
+
+
+def _macro_f1(predictions: Predictions) -> Metric:
+    """Mean F1 over the words that occur as gold or predicted in the rows (what scikit-learn does)."""
+    (gold, predicted), words = _codes(predictions)
+
+    def value(rows: np.ndarray) -> float:
+        g, p = gold[rows], predicted[rows]
+        hits = np.bincount(g[g == p], minlength=len(words))
+        total = np.bincount(g, minlength=len(words)) + np.bincount(p, minlength=len(words))
+        present = total > 0
+        return float((2 * hits[present] / total[present]).mean())
+
+    return value
+
+
+def _of_label(predictions: Predictions, kind: str, label: str) -> Metric:
+    gold = np.array([word == label for word in predictions.gold], dtype=bool)
+    predicted = np.array([word == label for word in predictions.predicted], dtype=bool)
+    divisor = {"precision": predicted.astype(float), "recall": gold.astype(float), "f1": (gold + predicted.astype(float)) / 2}[
+        kind
+    ]
+    hit = (gold & predicted).astype(float)
+
+    def value(rows: np.ndarray) -> float:
+        below = divisor[rows].sum()
+        return float(hit[rows].sum() / below) if below else math.nan
+
+    return value
+
+
+def _calibration_error(predictions: Predictions) -> Metric | None:
+    """Expected calibration error over ten equal bins (a, b] of the top label's probability (Guo et al., 2017)."""
+    if not predictions.scores:
+        return None
+    scores = np.asarray(predictions.scores, dtype=float)
+    with np.errstate(invalid="ignore"):  # a row of -inf only becomes NaN, and so does the metric
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    confidence = weights.max(axis=1) / weights.sum(axis=1)
+    gap = np.asarray(predictions.correct(), dtype=float) - confidence
+    edges = np.linspace(0, 1, _ECE_BINS + 1)
+    bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, _ECE_BINS - 1)
+    return lambda rows: float(np.abs(np.bincount(bins[rows], weights=gap[rows])).sum() / len(rows))
+
+
+class _Words:
+    """Lower-case words in any script. For ASCII the same as rouge_score's own, which drops every other letter."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return re.findall(r"[^\W_]+", text.lower())
+
+
+def _rouge(predictions: Predictions, metric: str) -> Metric:
+    """Mean F-measure of ROUGE-1 or ROUGE-L without stemming (Lin, 2004)."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer([metric], tokenizer=_Words())
+    pairs = zip(predictions.gold, predictions.predicted, strict=True)
+    return _mean(np.array([scorer.score(gold, predicted)[metric].fmeasure for gold, predicted in pairs], dtype=float))
+
+
+def _bleu(predictions: Predictions) -> Metric:
+    """Corpus BLEU with sacrebleu's default settings (Papineni et al., 2002; Post, 2018), from counts a row."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    scorer = BLEU(effective_order=True)  # silences a warning about single sentences; the counts are the same
+    pairs = zip(predictions.gold, predictions.predicted, strict=True)
+    sentences = [scorer.sentence_score(predicted, [gold]) for gold, predicted in pairs]
+    counts = np.array([[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in sentences], dtype=int)
+
+    def value(rows: np.ndarray) -> float:
+        total = counts[rows].sum(axis=0).tolist()
+        return float(BLEU.compute_bleu(total[:4], total[4:8], total[8], total[9], smooth_method="exp").score)
+
+    return value

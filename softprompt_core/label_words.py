@@ -1,0 +1,92 @@
+"""Class labels as token sequences, and what ranking them means.
+
+The labels form a tree of tokens. A label's probability is the product, along its path, of the probability of each token *among
+the tokens that continue some label* there: the distribution of decoding that may write nothing but a label. Probabilities of
+all labels add up to one, long and rare words are not at a disadvantage, and labels that begin alike are told apart where they
+part. Tokens at which nothing branches have probability one, so every label is cut after its last branching: labels with
+different first tokens need no more than one.
+
+Training uses the same probabilities: what is learned is what is ranked. (Lester et al. 2021 take the loss over the whole
+vocabulary; on small causal models most of that gradient goes into making a label likely at all.)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softprompt_core.base_model import BaseModel
+from softprompt_core.encoding import answer_ids
+from softprompt_core.errors import InvalidInput
+
+_WHERE = "data.target.labels"
+
+
+@dataclass(frozen=True)
+class LabelTokens:
+    """Token ids of every label, cut after the last branching, and at each position the tokens that continue some label.
+
+    ``ids``: ``[L][tokens]``; ``allowed``: ``[L][tokens][alternatives]``; both in the order of the labels.
+    """
+
+    ids: tuple[tuple[int, ...], ...]
+    allowed: tuple[tuple[tuple[int, ...], ...], ...]
+
+    @classmethod
+    def of(cls, base: BaseModel, labels: Sequence[str]) -> LabelTokens:
+        """Tokenise label words as answers.
+
+        Raises:
+            InvalidInput: two labels have the same tokens, or one has none.
+        """
+        found = [answer_ids(base, label, close=True) for label in labels]
+        bare = [answer_ids(base, label, close=False) for label in labels]
+        for label, ids in zip(labels, bare, strict=True):
+            if not ids:
+                raise InvalidInput(f"the label {label!r} has no tokens", where=_WHERE, do="use a word")
+        twice = [ids for ids, count in Counter(bare).items() if count > 1]
+        if twice:
+            same = [label for label, ids in zip(labels, bare, strict=True) if ids == twice[0]]
+            raise InvalidInput(
+                f"the labels {same} are the same tokens for this base", where="data.target.labels", do="use other words"
+            )
+        return cls.from_ids(found)
+
+    @classmethod
+    def from_ids(cls, closed: Sequence[tuple[int, ...]]) -> LabelTokens:
+        """From whole sequences, none of which begins another (an end token sees to that)."""
+        after: dict[tuple[int, ...], set[int]] = {}
+        for ids in closed:
+            for place, token in enumerate(ids):
+                after.setdefault(ids[:place], set()).add(token)
+        cut, allowed = [], []
+        for ids in closed:
+            last = max((i for i in range(len(ids)) if len(after[ids[:i]]) > 1), default=0)
+            cut.append(ids[: last + 1])
+            allowed.append(tuple(tuple(sorted(after[ids[:i]])) for i in range(last + 1)))
+        return cls(tuple(cut), tuple(allowed))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def log_probabilities(self, logits: Tensor, tokens: Sequence[tuple[int, int]]) -> Tensor:
+        """Log-probability of label tokens among their alternatives.
+
+        Args:
+            logits: float32 ``[N, V]``, one row a token.
+            tokens: for each row which label, and which position in it.
+
+        Returns:
+            ``[N]``.
+        """
+        width = max(len(self.allowed[label][place]) for label, place in tokens)
+        index = [list(self.allowed[label][place]) for label, place in tokens]
+        padded = torch.tensor([ids + [ids[0]] * (width - len(ids)) for ids in index], device=logits.device)
+        missing = torch.tensor([[False] * len(ids) + [True] * (width - len(ids)) for ids in index], device=logits.device)
+        among = logits.gather(1, padded).masked_fill(missing, float("-inf")).logsumexp(dim=1)
+        own = torch.tensor([self.ids[label][place] for label, place in tokens], device=logits.device)
+        return logits.gather(1, own[:, None])[:, 0] - among

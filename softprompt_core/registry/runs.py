@@ -1,0 +1,153 @@
+"""Runs in MLflow, always by their id: MLflow's "active run" belongs to one thread, a log call in another opens an orphan run."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import posixpath
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from softprompt_core.errors import Outcome
+from softprompt_core.registry.stores import Stores
+from softprompt_core.registry.tags import KEY_LIMIT, OUTCOME, PARAM_LIMIT, RUN_TAG_LIMIT, shortened
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+_METRICS_PER_REQUEST = 1000
+_PARAMS_PER_REQUEST = 100
+_SUCCESSFUL = {Outcome.PROMOTED, Outcome.UNCHANGED, Outcome.REJECTED, Outcome.AWAITING_APPROVAL}
+
+
+def experiment_id(client: MlflowClient, task_name: str, stores: Stores) -> str:
+    """The id of ``softprompt/<task_name>``; makes it when it is missing, takes it out of MLflow's bin when it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    name = f"softprompt/{task_name}"
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = f"{stores.artifact_root.rstrip('/')}/{task_name}" if stores.artifact_root else None
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            # Another process was faster, or something is really wrong.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        # A deleted experiment keeps its name, so no new one can be made.
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def start_run(
+    client: MlflowClient, experiment_id: str, run_name: str, tags: Mapping[str, str | None], parent_run_id: str | None = None
+) -> str:
+    """Open a run and return its id. Tags that are None are left out, long ones are cut."""
+    given = {key: shortened(str(value), RUN_TAG_LIMIT) for key, value in tags.items() if value is not None}
+    if parent_run_id is not None:
+        given["mlflow.parentRunId"] = parent_run_id
+    return str(client.create_run(experiment_id, run_name=run_name, tags={**_user(), **given}).info.run_id)
+
+
+def finish(client: MlflowClient, run_id: str, outcome: Outcome, description: str) -> None:
+    """Close a run: outcome as a tag, description (markdown) for the reviewer; FINISHED, or FAILED where nothing was decided."""
+    client.set_tag(run_id, "mlflow.note.content", shortened(description, RUN_TAG_LIMIT))
+    client.set_tag(run_id, OUTCOME, outcome.value)
+    client.set_terminated(run_id, "FINISHED" if outcome in _SUCCESSFUL else "FAILED")
+
+
+def log_history(client: MlflowClient, run_id: str, history: Iterable[Mapping[str, float | None]]) -> None:
+    """Log a training curve. A row is ``{"step": 20, "train/loss": 0.61, "eval/accuracy": 0.8}``; None is left out."""
+    _log(
+        client,
+        run_id,
+        ((key, value, int(row["step"] or 0)) for row in history for key, value in row.items() if key != "step"),
+    )
+
+
+def log_metrics(client: MlflowClient, run_id: str, metrics: Mapping[str, float | None], step: int = 0) -> None:
+    """Log single values. None is left out, NaN is kept; characters that MLflow refuses in a name are spelt out."""
+    _log(client, run_id, ((key, value, step) for key, value in metrics.items()))
+
+
+def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
+    """Log settings as text, long ones cut. None is left out. MLflow refuses another value for a name that is logged already."""
+    from mlflow.entities import Param
+
+    rows = [Param(legal_name(key), shortened(str(value), PARAM_LIMIT)) for key, value in params.items() if value is not None]
+    for start in range(0, len(rows), _PARAMS_PER_REQUEST):
+        client.log_batch(run_id, params=rows[start : start + _PARAMS_PER_REQUEST])
+
+
+def log_text(client: MlflowClient, run_id: str, text: str, file: str) -> None:
+    """Write ``text`` to ``file`` (a path inside the run's artifacts)."""
+    client.log_text(run_id, text, file)
+
+
+def log_json(client: MlflowClient, run_id: str, value: Any, file: str) -> None:
+    """Write plain data as JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
+    client.log_text(run_id, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", file)
+
+
+def log_table(client: MlflowClient, run_id: str, frame: pd.DataFrame, file: str) -> None:
+    """Write a table that MLflow's evaluation view shows; ``file`` ends in ``.json``.
+
+    The client's own ``log_table`` appends to a table that is there, so a stage that is retried would list every row twice.
+    """
+    client.log_text(run_id, frame.to_json(orient="split", index=False, date_format="iso", force_ascii=False), file)
+    listed = json.loads(client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", "[]"))
+    if (entry := {"path": file, "type": "table"}) not in listed:
+        client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([*listed, entry]))
+
+
+def log_figure(client: MlflowClient, run_id: str, figure: Figure, file: str) -> None:
+    """Write a figure; the ending of ``file`` (``.png``, ``.svg``) chooses the format."""
+    client.log_figure(run_id, figure, file)
+
+
+def legal_name(name: str) -> str:
+    """``name`` as MLflow takes it for a metric or parameter: ``f1/c++`` becomes ``f1/c_x2b__x2b_``. No two names become one."""
+
+    def spelt(match: re.Match[str]) -> str:
+        return f"_x{ord(match[0]):x}_"
+
+    legal = re.sub(r"[^/\w.\- :]", spelt, name)
+    # MLflow treats names as paths; `f1/.` or `f1//x` would be another one.
+    if posixpath.normpath(legal) != legal or legal.startswith(("/", "..")) or legal == ".":
+        legal = re.sub(r"[/.]", spelt, legal)
+    return legal[:KEY_LIMIT]
+
+
+def _log(client: MlflowClient, run_id: str, values: Iterable[tuple[str, float | None, int]]) -> None:
+    for batch in _batches(values):
+        client.log_batch(run_id, metrics=batch)
+
+
+def _batches(values: Iterable[tuple[str, float | None, int]]) -> Iterator[list[Metric]]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    batch: list[Metric] = []
+    for key, value, step in values:
+        if value is None:
+            continue
+        batch.append(Metric(legal_name(key), float(value), now, step))
+        if len(batch) == _METRICS_PER_REQUEST:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _user() -> dict[str, str]:
+    try:
+        return {"mlflow.user": getpass.getuser()}
+    except (KeyError, OSError):  # a container may run under a user id that has no name
+        return {}

@@ -1,0 +1,40 @@
+"""Names that the record in MLflow is written with: tags, aliases, and how long a value may be."""
+
+from __future__ import annotations
+
+TASK = "softprompt.task"
+OUTCOME = "softprompt.outcome"
+FINGERPRINT = "softprompt.fingerprint"  # all inputs, gates included
+TRAINING_FINGERPRINT = "softprompt.training_fingerprint"
+DATA_FINGERPRINT = "softprompt.data_fingerprint"
+BASE_ID = "softprompt.base_id"
+BASE_REVISION = "softprompt.base_revision"
+BASE_FINGERPRINT = "softprompt.base_fingerprint"
+SPEC_FINGERPRINT = "softprompt.spec_fingerprint"
+LIBRARY_FINGERPRINT = "softprompt.library_fingerprint"
+GIT_COMMIT = "softprompt.git_commit"
+PREFECT_RUN = "softprompt.prefect_run"
+POSITION = "softprompt.position"
+LENGTH = "softprompt.length"
+
+STATUS = "softprompt.status"
+REGISTERED = "registered"  # the value of STATUS that makes a version visible; set last
+DECIDED_AT = "softprompt.decided_at"
+LEDGER_PREFIX = "softprompt.ledger."
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PREVIOUS = "previous"
+
+# MLflow refuses longer values, or the columns behind them do: SQLite takes any length, PostgreSQL does not.
+RUN_TAG_LIMIT = 8000
+PARAM_LIMIT = 6000
+VERSION_TAG_LIMIT = 100_000
+MODEL_TAG_LIMIT = 5000
+DESCRIPTION_LIMIT = 5000
+KEY_LIMIT = 250
+
+
+def shortened(text: str, limit: int) -> str:
+    """``text`` in at most ``limit`` characters; a cut one ends in ``…``."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,351 @@
+"""``PromptSpec`` and its parts: frozen, unknown keys refused, every field documented (the JSON Schema is made from here)."""
+
+from __future__ import annotations
+
+import re
+import string
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+StrOrList = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+
+
+class BaseModelSpec(_Frozen):
+    """The frozen language model."""
+
+    id: str = "bundled"
+    """`bundled`, a local folder, or a Hugging Face model id."""
+    revision: str | None = None
+    """Commit or tag of a hub model. Pin a commit: without one, a changed model changes every result."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the frozen weights. `auto`: bfloat16 on a GPU that has it, else float32."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where it runs. `auto`: the best one present."""
+
+
+class FilesSource(_Frozen):
+    """Local files, one entry a split. jsonl, jsonl.gz, json, csv, parquet; globs allowed."""
+
+    train: StrOrList
+    """Training rows; other splits are made from them when they are not given."""
+    validation: StrOrList | None = None
+    """Rows that choose the best checkpoint."""
+    test: StrOrList | None = None
+    """Rows that the gates look at. Never used in training."""
+
+
+class DataSource(_Frozen):
+    """Where rows come from: exactly one of `files` and `hub`."""
+
+    files: FilesSource | None = None
+    """Local files."""
+    hub: str | None = None
+    """Data set id at the hub."""
+    config: str | None = None
+    """hub: name of the configuration."""
+    revision: str | None = None
+    """hub: commit or tag."""
+    splits: dict[Literal["train", "validation", "test"], str] = Field(default_factory=dict)
+    """hub: names of the splits there, where they differ from train / validation / test."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.files is None) == (self.hub is None):
+            raise ValueError("name exactly one of `files` and `hub`")
+        if self.files is not None and (self.config or self.revision or self.splits):
+            raise ValueError("`config`, `revision` and `splits` go with `hub`, not with `files`")
+        return self
+
+
+class TargetSpec(_Frozen):
+    """What the model should answer: a class label (`column`) or free text (`template`)."""
+
+    column: str | None = None
+    """Classification: the column that holds the label."""
+    labels: dict[str, str] | None = None
+    """Classification: value in the column → word the model answers with. Without it, the values are the words."""
+    template: str | None = None
+    """Generation: template over the columns, for instance `{summary}`."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _keys_are_text(cls, value: Any) -> Any:
+        # YAML reads 0 and true as numbers and booleans; the data may hold either form, so both sides are compared as text.
+        if isinstance(value, dict):
+            return {str(k): v for k, v in value.items()}
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.column is None) == (self.template is None):
+            raise ValueError("name exactly one of `column` (classification) and `template` (generation)")
+        if self.labels is not None:
+            if self.column is None:
+                raise ValueError("`labels` goes with `column`")
+            words = list(self.labels.values())
+            if len(words) < 2:
+                raise ValueError("a classification task needs at least two labels")
+            twice = {w for w in words if words.count(w) > 1}
+            if twice:
+                raise ValueError(f"two labels share the word {sorted(twice)[0]!r}; each class needs its own")
+            if any(not w.strip() for w in words):
+                raise ValueError("a label's word is empty")
+        return self
+
+
+class SplitSpec(_Frozen):
+    """How missing splits are made from train: stratified by label, seeded, equal texts kept together."""
+
+    validation: float = Field(0.1, gt=0, lt=0.5)
+    """Share of the training rows."""
+    test: float = Field(0.2, gt=0, lt=0.5)
+    """Share of the training rows."""
+    seed: int = 0
+    """Another seed makes other splits, and so another fingerprint."""
+
+
+def template_fields(template: str) -> list[str]:
+    """Column names that a ``str.format`` template uses, in order. Raises ValueError for an unreadable template."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"cannot read the template {template!r}: {error}") from None
+    names = []
+    for _, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if not name:
+            raise ValueError(f"template {template!r}: empty braces; write the column's name, or double them for a literal brace")
+        # Attribute and item look-ups reach into Python objects; a template is data, so only plain columns are allowed.
+        if re.search(r"[.\[]", name) or conversion or (spec and "{" in spec):
+            raise ValueError(f"template {template!r}: only plain column names may stand in braces, not {name!r}")
+        names.append(name)
+    return names
+
+
+class DataSpec(_Frozen):
+    """Rows, and how a row becomes the model's input and target."""
+
+    source: DataSource
+    """Where the rows come from."""
+    input: str
+    """Template over the columns: `{sentence}`, or `{question}\\n{passage}`."""
+    target: TargetSpec
+    """The answer."""
+    slices: dict[str, str] = Field(default_factory=dict)
+    """Named subsets of the test rows, reported and gateable: a pandas query over the columns, like
+    `len(sentence) > 120` or `source == "web"`."""
+    splits: SplitSpec = SplitSpec()
+    """How splits that the source lacks are made."""
+    max_bad_rows: int = Field(0, ge=0)
+    """Rows with an empty or non-text field or an unknown label are set aside and listed; more than this many
+    make the run `invalid`."""
+    min_rows_per_class: int = Field(2, ge=1)
+    """Fewer training rows than this for a label make the run `invalid`."""
+    max_input_tokens: int | None = Field(None, ge=1)
+    """Longer inputs are cut (the report says how many). Default: what the base's context leaves beside prompt and target."""
+
+    @field_validator("input")
+    @classmethod
+    def _input_uses_columns(cls, value: str) -> str:
+        if not template_fields(value):
+            raise ValueError("the input template names no column, so every row would look the same; write for instance `{text}`")
+        return value
+
+    @model_validator(mode="after")
+    def _target_template(self) -> Self:
+        if self.target.template is not None and not template_fields(self.target.template):
+            raise ValueError("the target template names no column")
+        return self
+
+    def columns(self) -> list[str]:
+        """Columns that input and target use, in order, each once."""
+        target = [self.target.column] if self.target.column else template_fields(self.target.template or "")
+        return list(dict.fromkeys([*template_fields(self.input), *target]))
+
+
+class PromptConfig(_Frozen):
+    """The soft prompt itself."""
+
+    length: int = Field(20, ge=1, le=1000)
+    """Number of vectors. Little is gained past 20; prompts of one length batch well."""
+    init: Literal["labels", "vocabulary", "text", "uniform", "champion", "file"] = "labels"
+    """Where the vectors start. `labels`: the label words' embeddings, filled up with frequent vocabulary."""
+    text: str | None = None
+    """For `init: text`: the words to start from."""
+    file: str | None = None
+    """For `init: file`: a `.safetensors` or `.npy` soft prompt."""
+    position: Literal["auto", "prefix", "suffix"] = "auto"
+    """Before or after the input. `auto`: suffix for causal models (better and faster there), prefix for
+    encoder–decoder models."""
+
+    @model_validator(mode="after")
+    def _init_has_its_source(self) -> Self:
+        for kind in ("text", "file"):
+            if (self.init == kind) != (getattr(self, kind) is not None):
+                raise ValueError(f"`{kind}` and `init: {kind}` go together")
+        return self
+
+
+class TrainingConfig(_Frozen):
+    """Nothing here needs to be set."""
+
+    seeds: int = Field(1, ge=1, le=20)
+    """How many prompts to train from different seeds; the best on validation is the candidate."""
+    seed: int = 0
+    """The first seed."""
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    """`adafactor` is the paper's: second moment not factored, no parameter scaling, weight decay not multiplied by the rate."""
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """`auto`: in proportion to the size of the base's embeddings for AdamW, the paper's 0.3 for Adafactor."""
+    max_steps: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Upper bound of optimiser steps. `auto`: from the number of rows; early stopping usually ends sooner."""
+    batch_size: int = Field(32, ge=1)
+    """Rows a step."""
+    patience: int = Field(6, ge=1)
+    """Validation checks without improvement before training stops."""
+    eval_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Steps between two validation checks."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Pulls the vectors to zero; the paper's Adafactor uses 1e-5."""
+    warmup_steps: int = Field(10, ge=0)
+    """Steps over which the learning rate rises from zero."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients longer than this are shortened."""
+
+
+class EvaluationSpec(_Frozen):
+    """What stands beside the soft prompt, and how text is generated."""
+
+    hard_prompts: tuple[str, ...] = ()
+    """Hand-written prompts to beat: templates with `{input}`, like `{input}\\nSentiment:`. The best on validation
+    counts. Default: two that are made from the labels."""
+    max_new_tokens: int = Field(64, ge=1)
+    """Generation: longest answer in tokens."""
+    num_beams: int = Field(1, ge=1)
+    """Generation: 1 is greedy."""
+
+    @field_validator("hard_prompts")
+    @classmethod
+    def _have_input(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for prompt in value:
+            if template_fields(prompt) != ["input"]:
+                raise ValueError(f"hard prompt {prompt!r} must contain {{input}} once and no other column")
+        return value
+
+
+class GateSpec(_Frozen):
+    """One condition for promotion. All gates must pass; no gates means no promotion."""
+
+    metric: str
+    """`accuracy`, `macro_f1`, `f1/<label>`, `exact_match`, `rougeL`, `bleu`, `loss`, …"""
+    at_least: float | None = None
+    """The candidate's value must reach this."""
+    at_most: float | None = None
+    """The candidate's value must not exceed this (for `loss`)."""
+    versus: Literal["champion", "hard_prompt", "majority"] | None = None
+    """Compare with: the champion re-scored on the same rows, the best hard prompt, or the majority class."""
+    margin: float | None = Field(None, ge=0)
+    """With `versus`: how much worse the candidate may be (default 0)."""
+    at_least_by: float | None = Field(None, gt=0)
+    """With `versus`: how much better the candidate must be."""
+    slice: str | None = None
+    """Look at this slice of the test rows only."""
+    confidence: float | None = Field(None, gt=0.5, lt=1)
+    """With `versus`: how sure the comparison must be (paired bootstrap over the test rows)."""
+    min_examples: int = Field(20, ge=1)
+    """A metric over fewer test rows than this fails the gate."""
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        absolute = [self.at_least, self.at_most]
+        if self.versus is None:
+            if sum(v is not None for v in absolute) != 1:
+                raise ValueError("a gate needs exactly one of `at_least`, `at_most` or `versus`")
+            if self.margin is not None or self.at_least_by is not None or self.confidence is not None:
+                raise ValueError("`margin`, `at_least_by` and `confidence` go with `versus`")
+        else:
+            if any(v is not None for v in absolute):
+                raise ValueError("`at_least` and `at_most` do not go with `versus`; write two gates")
+            if self.margin is not None and self.at_least_by is not None:
+                raise ValueError("`margin` (not much worse) and `at_least_by` (better) exclude each other")
+        return self
+
+
+class ScheduleSpec(_Frozen):
+    """When to retrain."""
+
+    cron: str
+    """Five fields: minute, hour, day of month, month, day of week."""
+    timezone: str = "UTC"
+    """IANA name, for instance `Europe/Berlin`."""
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, value: str) -> str:
+        if len(value.split()) != 5:
+            raise ValueError(f"cron {value!r} must have five fields: minute hour day month weekday")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        from zoneinfo import available_timezones
+
+        if value not in available_timezones():
+            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Europe/Berlin")
+        return value
+
+
+def _base_shorthand(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
+
+
+class PromptSpec(_Frozen):
+    """One task: its data, its soft prompt, how it is trained, and what it must reach to be promoted."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")
+    """The task's name everywhere: registered model, experiment, deployment. Lower case letters, digits, `_ . -`."""
+    description: str = ""
+    """One or two sentences for the reviewer."""
+    base_model: Annotated[BaseModelSpec, BeforeValidator(_base_shorthand)] = BaseModelSpec()
+    """The frozen model; `bundled` or `{id: …, revision: …}`."""
+    data: DataSpec
+    """Rows and templates."""
+    prompt: PromptConfig = PromptConfig()
+    """The soft prompt."""
+    training: TrainingConfig = TrainingConfig()
+    """Nothing here needs to be set."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """Baselines and generation settings."""
+    gates: tuple[GateSpec, ...] = ()
+    """Conditions for promotion; all must pass. None: never promoted."""
+    approval: Literal["none", "required"] = "none"
+    """`required`: a person promotes after the gates have passed."""
+    schedule: ScheduleSpec | None = None
+    """When to retrain; used by deployments."""
+
+    @model_validator(mode="after")
+    def _gates_fit(self) -> Self:
+        classification = self.data.target.column is not None
+        for index, gate in enumerate(self.gates):
+            if gate.slice is not None and gate.slice not in self.data.slices:
+                known = ", ".join(self.data.slices) or "none are defined"
+                raise ValueError(f"gates[{index}]: names the slice {gate.slice!r}; slices under data.slices: {known}")
+            if gate.versus == "majority" and not classification:
+                raise ValueError(f"gates[{index}]: compares with the majority class, but the task generates text")
+        return self
+
+    @property
+    def is_classification(self) -> bool:
+        return self.data.target.column is not None

@@ -1,0 +1,119 @@
+"""Third stage: candidate, champion and baselines, all scored now, on the same test rows, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from softprompt_core.base_model import load_base
+from softprompt_core.data import TaskData, load_task_data
+from softprompt_core.errors import SoftpromptError
+from softprompt_core.evaluation import Predictions, all_metrics, majority, metric_value
+from softprompt_core.evaluation.scoring import Scorer, best_hard_prompt, headline_metric
+from softprompt_core.serving import SPEC_FILE
+from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
+from softprompt_core.spec import PromptSpec, load_spec
+from softprompt_core.stages.inputs import Inputs
+from softprompt_core.stages.training import release
+from softprompt_core.stages.workspace import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What everyone answered to the test rows.
+
+    Attributes:
+        champion: None for a first version. A champion that cannot be scored any more is there with no rows at all, so that no
+            gate against it can pass; ``champion_problem`` says why.
+        baselines: ``hard_prompt`` and, for classification, ``majority``.
+    """
+
+    candidate: Predictions
+    champion: Predictions | None
+    baselines: Mapping[str, Predictions]
+    hard_prompt: str
+    champion_problem: str | None = None
+
+    def scorers(self) -> dict[str, Predictions]:
+        """Everyone that answered, the candidate first."""
+        found = {"candidate": self.candidate}
+        if self.champion is not None and len(self.champion):
+            found["champion"] = self.champion
+        return {**found, **self.baselines}
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Scorer → metric → value on all test rows; only defined values."""
+        return {name: all_metrics(p) for name, p in self.scorers().items()}
+
+    def headline(self) -> str:
+        return headline_metric(self.candidate.labels)
+
+    def slices(self) -> dict[str, dict[str, float]]:
+        """Scorer → slice → headline metric, where there are rows."""
+        found: dict[str, dict[str, float]] = {}
+        for name, predictions in self.scorers().items():
+            values = {s: metric_value(predictions, self.headline(), slice=s) for s in predictions.slices}
+            found[name] = {s: v for s, v in values.items() if v == v}
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(
+            candidate=self.candidate.to_json(),
+            champion=None if self.champion is None else self.champion.to_json(),
+            baselines={name: p.to_json() for name, p in self.baselines.items()},
+            hard_prompt=self.hard_prompt,
+            champion_problem=self.champion_problem,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Evidence:
+        found = read_json(path)
+        champion = found["champion"]
+        return cls(
+            candidate=Predictions.from_json(found["candidate"]),
+            champion=None if champion is None else Predictions.from_json(champion),
+            baselines={name: Predictions.from_json(p) for name, p in found["baselines"].items()},
+            hard_prompt=found["hard_prompt"],
+            champion_problem=found["champion_problem"],
+        )
+
+
+def evaluate(spec: PromptSpec, inputs: Inputs, candidate: Path, champion: Path | None) -> Path:
+    """Score everyone and write the evidence into the workspace; returns its path.
+
+    Args:
+        candidate: prompt file.
+        champion: folder of the champion's version; None when there is none.
+
+    Raises:
+        InvalidInput, Unavailable: the candidate or its base cannot be used.
+    """
+    release()
+    base, data = load_base(spec.base_model), load_task_data(inputs.workspace.data)
+    test = data.splits["test"]
+    scorer = Scorer(base, spec, test, data.labels)
+    answers = scorer.soft(SoftPrompt.load(candidate), "candidate")
+    champion_answers, problem = None, None
+    if champion is not None:
+        champion_answers, problem = _champion(spec, scorer, data, champion)
+    template, hard = best_hard_prompt(base, spec, data.splits["validation"], test, data.labels)
+    baselines = {"hard_prompt": hard}
+    if data.labels:
+        baselines["majority"] = majority(answers, [e.target for e in data.splits["train"]])
+    evidence = Evidence(answers, champion_answers, baselines, template, problem)
+    write_json(inputs.workspace.evidence, evidence.to_json())
+    return inputs.workspace.evidence
+
+
+def _champion(spec: PromptSpec, scorer: Scorer, data: TaskData, folder: Path) -> tuple[Predictions, str | None]:
+    """The champion's answers to the candidate's rows, on the champion's own base."""
+    try:
+        prompt = SoftPrompt.load(folder / FILE_NAME)
+        if prompt.base.fingerprint != scorer.base.identity.fingerprint:
+            other = load_base(load_spec(folder / SPEC_FILE).base_model)
+            scorer = Scorer(other, spec, data.splits["test"], data.labels)
+        return scorer.soft(prompt, "champion"), None
+    except SoftpromptError as error:
+        return Predictions("champion", (), (), (), (), {s: () for s in spec.data.slices}, data.labels), str(error)

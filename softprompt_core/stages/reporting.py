@@ -1,0 +1,164 @@
+"""What a reviewer finds in MLflow: the run with its metrics, tables and figures, and the words on run and version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from softprompt_core import registry, report
+from softprompt_core.data import DataReport
+from softprompt_core.errors import Outcome
+from softprompt_core.evaluation import all_metrics, confusion, slice_metrics
+from softprompt_core.gates import Decision
+from softprompt_core.spec import PromptSpec
+from softprompt_core.stages.evaluation import Evidence
+from softprompt_core.stages.inputs import Inputs
+from softprompt_core.stages.record import run_url, stores, version_url
+from softprompt_core.stages.registration import lineage
+from softprompt_core.stages.training import Trained, facts
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def open_run(client: MlflowClient, spec: PromptSpec, inputs: Inputs, prefect_run: str | None) -> tuple[str, str]:
+    """Open the lifecycle's run and log its settings; returns (experiment id, run id)."""
+    import yaml
+
+    experiment = registry.experiment_id(client, spec.name, stores())
+    run_id = registry.start_run(client, experiment, f"{spec.name}-{inputs.whole[:8]}", lineage(spec, inputs, None, prefect_run))
+    written = spec.model_dump(mode="json", exclude_none=True)
+    params = {f"{part}.{key}": value for part in ("base_model", "prompt", "training") for key, value in written[part].items()}
+    registry.log_params(client, run_id, params)
+    registry.log_text(client, run_id, yaml.safe_dump(written, sort_keys=False, allow_unicode=True), "spec.yaml")
+    return experiment, run_id
+
+
+def log_data(client: MlflowClient, run_id: str, found: DataReport) -> None:
+    """The data report as text, JSON and figure."""
+    registry.log_text(client, run_id, found.to_markdown(), "data/report.md")
+    registry.log_json(client, run_id, found.to_json(), "data/report.json")
+    registry.log_figure(client, run_id, report.data_overview(found.to_json()), "data/overview.png")
+
+
+def log_training(client: MlflowClient, run_id: str, trained: Trained, classification: bool) -> None:
+    """The training curve of one seed."""
+    found = facts(trained)
+    metric = "accuracy" if classification else "negative_loss"
+    rename = {"loss": "train/loss", "learning_rate": "train/learning_rate", "prompt_norm": "train/prompt_norm"}
+    rename |= {"validation_loss": "validation/loss", "validation_metric": f"validation/{metric}"}
+    curve = [{rename.get(key, key): value for key, value in entry.items()} for entry in found["history"]]
+    registry.log_history(client, run_id, curve)
+    registry.log_params(client, run_id, {f"effective.{key}": value for key, value in found["settings"].items()})
+    registry.log_metrics(
+        client, run_id, {"train/seconds": found["seconds"], "train/steps": found["steps"], "train/best_step": found["best_step"]}
+    )
+    history = [{k: float("nan") if v is None else v for k, v in entry.items()} for entry in found["history"]]
+    registry.log_figure(
+        client, run_id, report.learning_curve(history, metric=metric, best_step=found["best_step"]), "training/curve.png"
+    )
+
+
+def log_evaluation(client: MlflowClient, run_id: str, evidence: Evidence, decision: Decision) -> None:
+    """Metrics of every scorer, per-example answers, confusion matrix, slices, and the gate report."""
+    metrics: dict[str, float | None] = {}
+    for name, predictions in evidence.scorers().items():
+        prefix = "test" if name == "candidate" else name
+        metrics |= {f"{prefix}/{metric}": value for metric, value in all_metrics(predictions).items()}
+    for slice_name, values in slice_metrics(evidence.candidate).items():
+        metrics |= {f"slice_{slice_name}/{metric}": value for metric, value in values.items()}
+    registry.log_metrics(client, run_id, metrics)
+    registry.log_table(client, run_id, examples_table(evidence), "evaluation/examples.json")
+    registry.log_json(client, run_id, evidence.to_json(), "evaluation/evidence.json")
+    registry.log_json(client, run_id, decision.to_json(), "gates/decision.json")
+    registry.log_text(client, run_id, decision.to_markdown(), "gates/report.md")
+    headline = evidence.headline()
+    groups = {name: {"all rows": values[headline]} for name, values in evidence.metrics().items() if headline in values}
+    for name, values in evidence.slices().items():
+        groups.setdefault(name, {}).update(values)
+    rows = {"all rows": len(evidence.candidate), **{s: sum(flags) for s, flags in evidence.candidate.slices.items()}}
+    registry.log_figure(client, run_id, report.comparison(groups, metric=headline, rows=rows), "evaluation/comparison.png")
+    if evidence.candidate.labels:
+        registry.log_figure(client, run_id, report.confusion_matrix(confusion(evidence.candidate)), "evaluation/confusion.png")
+
+
+def examples_table(evidence: Evidence) -> Any:
+    """One row a test example, with everyone's answer beside the gold one."""
+    frame = evidence.candidate.to_frame()
+    for name, predictions in evidence.scorers().items():
+        if name != "candidate":
+            frame.insert(list(frame.columns).index("predicted") + 1, name, list(predictions.predicted))
+    return frame
+
+
+def headline_metrics(evidence: Evidence) -> tuple[str, ...]:
+    return ("accuracy", "macro_f1", "loss", "ece") if evidence.candidate.labels else ("rougeL", "bleu", "exact_match", "loss")
+
+
+def describe_run(
+    spec: PromptSpec,
+    inputs: Inputs,
+    outcome: Outcome,
+    reason: str,
+    *,
+    evidence: Evidence | None = None,
+    decision: Decision | None = None,
+    version: int | None = None,
+    notes: tuple[str, ...] = (),
+    prefect: str | None = None,
+) -> str:
+    """The run's description: verdict first."""
+    links = _lineage_lines(inputs)
+    if version is not None:
+        links = {"Version": f"[{spec.name} {version}]({version_url(spec.name, version)})", **links}
+    if prefect:
+        links["Prefect run"] = prefect
+    if evidence is not None:
+        notes = (*_notes(evidence), *notes)
+    return report.run_description(
+        task=spec.name,
+        outcome=outcome,
+        reason=reason,
+        decision=decision,
+        metrics=evidence.metrics() if evidence else None,
+        headline=headline_metrics(evidence) if evidence else (),
+        slices=evidence.slices() if evidence else None,
+        lineage=links,
+        notes=notes,
+    )
+
+
+def describe_version(
+    spec: PromptSpec, inputs: Inputs, evidence: Evidence, decision: Decision, experiment: str, run_id: str
+) -> str:
+    """The version's description: a plain sentence first, because MLflow's version list shows raw markdown."""
+    links = {"Run": f"[{run_id[:8]}]({run_url(experiment, run_id)})", **_lineage_lines(inputs)}
+    usage = f'import mlflow\nmodel = mlflow.pyfunc.load_model("models:/{spec.name}@champion")\nmodel.predict(frame)'
+    return report.version_description(
+        task=spec.name,
+        decision=decision,
+        metrics=evidence.metrics(),
+        headline=headline_metrics(evidence),
+        slices=evidence.slices(),
+        lineage=links,
+        usage=usage,
+    )
+
+
+def _lineage_lines(inputs: Inputs) -> dict[str, str]:
+    return {"Base model": inputs.base.short, "Data": f"`{inputs.data[:12]}`", "All inputs": f"`{inputs.whole[:12]}`"}
+
+
+def _notes(evidence: Evidence) -> tuple[str, ...]:
+    found = [f"Best hard prompt on validation: `{evidence.hard_prompt!r}`"]
+    if evidence.champion_problem:
+        found.append(f"The champion could not be scored: {evidence.champion_problem}")
+    if evidence.candidate.labels and len(set(evidence.candidate.predicted)) == 1:
+        found.append(f"The candidate answers `{evidence.candidate.predicted[0]}` to every row: it has learned nothing.")
+    return tuple(found)
+
+
+def scores(evidence: Evidence) -> Mapping[str, float]:
+    """Scorer → headline metric."""
+    metric = evidence.headline()
+    return {name: values[metric] for name, values in evidence.metrics().items() if metric in values}

@@ -1,0 +1,73 @@
+"""A training's state on disk: safetensors and JSON, never a pickle; enough to continue to the bit-identical prompt.
+
+Batches are drawn from a generator seeded by (seed, epoch), and nothing else is random, so the step number is at once the data
+cursor and the state of the random generator; the schedule is a function of the step.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class State:
+    """Everything that changes while training."""
+
+    prompt: Tensor
+    best: Tensor
+    step: int = 0
+    best_step: int = 0
+    best_score: tuple[float, float] = (float("-inf"), float("-inf"))
+    seconds: float = 0.0
+    finished: str = ""
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def save(path: Path, state: State, optimizer: torch.optim.Optimizer, key: str) -> None:
+    """Write the checkpoint; a crash while writing leaves the previous one."""
+    from safetensors.torch import save_file
+
+    tensors = {"prompt": state.prompt.detach().clone(), "best": state.best.clone()}
+    for name, value in _moments(optimizer).items():
+        tensors[f"optimizer.{name}"] = value.clone()
+    facts = {k: v for k, v in vars(state).items() if k not in ("prompt", "best")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"key": key, "state": json.dumps(facts)})
+    partial.replace(path)
+
+
+def load(path: Path, key: str) -> tuple[State, dict[str, Tensor]] | None:
+    """State and optimiser moments, or None when there is no checkpoint of exactly this training (``key``)."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError):
+        return None
+    if meta.get("key") != key:
+        return None
+    facts: dict[str, Any] = json.loads(meta["state"])
+    facts["best_score"] = tuple(facts["best_score"])
+    state = State(prompt=tensors["prompt"], best=tensors["best"], **facts)
+    return state, {n.removeprefix("optimizer."): t for n, t in tensors.items() if n.startswith("optimizer.")}
+
+
+def restore(optimizer: torch.optim.Optimizer, prompt: Tensor, moments: dict[str, Tensor]) -> None:
+    if moments:
+        optimizer.state[prompt] = dict(moments)
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    states = list(optimizer.state.values())
+    return {name: torch.as_tensor(value) for name, value in states[0].items()} if states else {}

@@ -1,0 +1,22 @@
+"""Let the gates decide and the registry act on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from softprompt_core.gates import Decision
+from softprompt_core.spec import PromptSpec
+from softprompt_core.stages import record
+from softprompt_core.stages.evaluation import Evidence
+from softprompt_core.stages.promotion import act, judge
+
+
+@task(name="decide and promote", cache_policy=NO_CACHE, task_run_name="decide: {spec.name} version {version}")
+def decide_and_promote(spec: PromptSpec, version: int, champion: int | None, evidence: str, run_id: str, by: str) -> Decision:
+    """Raises ChampionMoved when the champion is not the one compared with any more."""
+    decision = judge(spec, Evidence.load(Path(evidence)))
+    act(record.client(), spec, version, champion, decision, run_id, by)
+    return decision

@@ -1,0 +1,165 @@
+"""What files give: exact cells, and errors that name file and line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from softprompt_core.data import prepare
+from softprompt_core.data.sources import load_splits
+from softprompt_core.errors import InvalidInput
+from softprompt_core.spec import DataSource, FilesSource
+
+ROWS = [{"text": f"row {i}", "label": "ab"[i % 2]} for i in range(20)]
+BOTH = {"text", "label"}
+
+
+def read(*paths: Path | str, wanted: set[str] = BOTH) -> dict[str, list[Any]]:
+    return load_splits(DataSource(files=FilesSource(train=tuple(map(str, paths)))), wanted)["train"].cells
+
+
+@pytest.fixture
+def same_rows(tmp_path: Path) -> dict[str, Path]:
+    frame, lines = pd.DataFrame(ROWS), "".join(json.dumps(row) + "\n" for row in ROWS)
+    paths = {kind: tmp_path / f"rows.{kind}" for kind in ("jsonl", "jsonl.gz", "json", "csv", "parquet")}
+    paths["jsonl"].write_text(lines)
+    paths["jsonl.gz"].write_bytes(gzip.compress(lines.encode()))
+    paths["json"].write_text(json.dumps(ROWS))
+    frame.to_csv(paths["csv"], index=False)
+    frame.to_parquet(paths["parquet"])
+    return paths
+
+
+def test_every_format_gives_the_same_cells_and_the_same_fingerprint(same_rows: dict[str, Path], spec: Callable[..., Any]) -> None:
+    assert all(read(path) == {c: [row[c] for row in ROWS] for c in BOTH} for path in same_rows.values())
+    prints = {prepare(spec({"train": str(path)})).fingerprint for path in same_rows.values()}
+    assert prints == {prepare(spec(), pd.DataFrame(ROWS)).fingerprint}
+
+
+def test_globs_and_several_files_make_one_split_with_rows_numbered_through(
+    tmp_path: Path, write_jsonl: Callable[..., str]
+) -> None:
+    for name, rows in (("b-2.jsonl", ROWS[10:]), ("b-1.jsonl", ROWS[:10]), ("a.jsonl", [])):
+        write_jsonl(name, rows)
+    assert read(tmp_path / "b-*.jsonl")["text"] == [row["text"] for row in ROWS]
+    split = load_splits(DataSource(files=FilesSource(train=(str(tmp_path / "*.jsonl"),))), BOTH)["train"]
+    assert split.rows == 20
+    assert split.place(0) == f"{tmp_path / 'b-1.jsonl'}:1"
+    assert split.place(12) == f"{tmp_path / 'b-2.jsonl'}:3"
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_found(tmp_path: Path, write_jsonl: Callable[..., str]) -> None:
+    assert len(read(write_jsonl("rows[1].jsonl", ROWS))["text"]) == 20
+
+
+def test_csv_cells_stay_text(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('\ufefftext,label\nNA,007\nnull,1.0\nnan,\n"two\nlines, and a ""quote""",True\n\nlast,x\n', encoding="utf-8")
+    assert read(path) == {
+        "text": ["NA", "null", "nan", 'two\nlines, and a "quote"', "last"],
+        "label": ["007", "1.0", "", "True", "x"],
+    }
+
+
+def test_a_csv_row_is_placed_at_the_line_where_it_begins(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('text,label\n"two\nlines",a\n\nnext,b\n')
+    split = load_splits(DataSource(files=FilesSource(train=(str(path),))), BOTH)["train"]
+    assert [split.place(0), split.place(1)] == [f"{path}:2", f"{path}:5"]
+
+
+def test_a_csv_cell_may_be_long(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"text,label\n{'x' * 200_000},a\n")
+    assert len(read(path)["text"][0]) == 200_000
+
+
+def test_jsonl_keeps_types_and_unicode_line_separators(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"text": "a\u2028b", "label": 1}\r\n\r\n{"text": "2020-01-01"}\n{"text": NaN, "label": true}', encoding="utf-8"
+    )
+    assert read(path) == {"text": ["a\u2028b", "2020-01-01", None], "label": [1, None, True]}
+
+
+def test_parquet_integers_stay_integers_beside_a_gap_and_dates_and_decimals_become_text(tmp_path: Path) -> None:
+    table = pa.table({"label": pa.array([1, None], pa.int8()), "text": [date(2020, 1, 2), None], "n": [Decimal("1.50"), None]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    cells = read(tmp_path / "rows.parquet", wanted={"label", "text", "n"})
+    assert cells == {"label": [1, None], "text": ["2020-01-02", None], "n": ["1.50", None]}
+    assert type(cells["label"][0]) is int
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "problem"),
+    [
+        ("broken.jsonl", b'{"text": "a"}\n\n{"text": \n', ":3:", "is not valid JSON"),
+        ("list.jsonl", b'{"text": "a"}\n[1]\n', ":2:", "holds a list, not an object"),
+        ("latin.jsonl", b'{"text": "a"}\n{"text": "\xe4"}\n', ":2:", "is not UTF-8 (byte 0xe4)"),
+        ("latin.csv", b"text,label\na,b\n\xe4,b\n", ":3:", "is not UTF-8"),
+        ("ragged.csv", b"text,label\na,b\na,b,c\n", ":3:", "has 3 cells, the header has 2"),
+        ("short.csv", b"text,label\na\n", ":2:", "has 1 cells, the header has 2"),
+        ("quote.csv", b'text,label\na,b\n"a,b\nc,d\n', ":3:", "is not valid CSV"),
+        ("twice.csv", b"text,text,label\na,b,c\n", ":1:", "two columns are called `text`"),
+        ("broken.json", b'[{"text": "a"},\n{"text" 1}]', ":2:", "is not valid JSON"),
+        ("object.json", b'{"text": "a"}', ":", "holds an object, not a list"),
+        ("numbers.json", b'[{"text": "a"}, 7]', ", row 1:", "holds a number, not an object"),
+        ("cut.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 100)[:30], ":", "is not a complete gzip file"),
+        ("text.jsonl.gz", b'{"text": "a"}\n', ":", "is not a complete gzip file"),
+        ("text.parquet", b"text,label\n", ":", "is not a readable Parquet file"),
+        ("rows.xlsx", b"", ":", "unknown kind of file"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, line: str, problem: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidInput) as caught:
+        read(tmp_path / name)
+    assert f"{tmp_path / name}{line} {problem}" in str(caught.value)
+    assert caught.value.do
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("none.jsonl", "no such file"), ("*.jsonl", "no file matches"), (".", "is a folder")]
+)
+def test_a_missing_file_is_named(tmp_path: Path, name: str, problem: str) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        read(tmp_path / name)
+
+
+def test_a_changed_file_is_read_anew(write_jsonl: Callable[..., str], spec: Callable[..., Any]) -> None:
+    before = prepare(spec({"train": write_jsonl("train.jsonl", ROWS)}))
+    after = prepare(spec({"train": write_jsonl("train.jsonl", [{**ROWS[0], "text": "changed"}, *ROWS[1:]])}))
+    assert before.fingerprint != after.fingerprint
+
+
+def test_a_small_file_loads_without_the_heavy_libraries(write_jsonl: Callable[..., str]) -> None:
+    path = write_jsonl("train.jsonl", [{"text": f"row {i}", "label": "ab"[i % 2]} for i in range(300)])
+    code = (
+        "import sys; from softprompt_core.data import prepare; from softprompt_core.spec import parse_spec\n"
+        f"data = {{'source': {{'files': {{'train': {path!r}}}}}, 'input': '{{text}}', 'target': {{'column': 'label'}}}}\n"
+        "prepare(parse_spec({'name': 'toy', 'data': data}))\n"
+        "print([m for m in ('pandas', 'datasets', 'torch', 'mlflow', 'sklearn') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_thirty_thousand_rows_take_seconds(write_jsonl: Callable[..., str], spec: Callable[..., Any]) -> None:
+    path = write_jsonl("train.jsonl", ({"text": f"some words about row {i}", "label": "ab"[i % 2]} for i in range(30_000)))
+    began = time.process_time()
+    data = prepare(spec({"train": path}, slices={"long": "len(text) > 24"}))
+    assert time.process_time() - began < 5
+    assert sum(len(rows) for rows in data.splits.values()) == 30_000

@@ -1,0 +1,49 @@
+"""One Prefect server and one home with a blank MLflow record for all flow tests; starting and making them takes seconds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from softprompt_core.registry import Stores, connect
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, PREFECT_LOGGING_LEVEL, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    home = tmp_path_factory.mktemp("prefect")
+    # Cached results too must stay out of the home of the person who runs this.
+    settings = {PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: home / "storage", PREFECT_LOGGING_LEVEL: "CRITICAL"}
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def blank_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("blank")
+    connect(Stores(f"sqlite:///{home / 'mlflow.db'}", None, None, home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def flow_home(tmp_path_factory: pytest.TempPathFactory, blank_home: Path) -> Path:
+    """SOFTPROMPT_HOME of the lifecycles that tests look at; every test that runs one uses a task name of its own."""
+    home = tmp_path_factory.mktemp("flows") / "home"
+    home.mkdir()
+    shutil.copy(blank_home / "mlflow.db", home)
+    return home
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path, blank_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A SOFTPROMPT_HOME with an empty record, for one test."""
+    home = tmp_path / "empty home"
+    home.mkdir()
+    shutil.copy(blank_home / "mlflow.db", home)
+    monkeypatch.setenv("SOFTPROMPT_HOME", str(home))
+    return home

@@ -1,0 +1,280 @@
+"""The spec: every mistake is told with file, line and field; what is written means what it says."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from softprompt_core.errors import InvalidInput
+from softprompt_core.spec import PromptSpec, json_schema, load_spec, parse_spec, spec_files
+
+DEMO = Path(__file__).parents[2] / "deployments" / "demo"
+GOOD = """\
+name: toy
+base_model: bundled
+data:
+  source: {files: {train: rows.csv}}
+  input: "{text}"
+  target:
+    column: label
+    labels: {0: bad, 1: good}
+  slices: {long: "len(text) > 9"}
+gates:
+  - metric: accuracy
+    at_least: 0.8
+  - metric: accuracy
+    slice: long
+    at_least: 0.5
+"""
+# In YAML's own order: what a user wrote, what the mistake makes of it, the line of the mistake, and the words about it.
+MISTAKES = {
+    "misspelt key": ("base_model: bundled", "base_modell: bundled", 2, r"unknown key `base_modell`; did you mean `base_model`\?"),
+    "misspelt nested key": (
+        "    column: label",
+        "    colum: label",
+        7,
+        r"unknown key `data.target.colum`; did you mean `column`\?",
+    ),
+    "misspelt key in a gate": (
+        "    slice: long\n    at_least",
+        "    slice: long\n    at_leest",
+        15,
+        r"unknown key `gates.1.at_leest`; did you mean `at_least",
+    ),
+    "a key unlike any other": ("base_model: bundled", "zzz: 1", 2, r"unknown key `zzz`; known here: name, description"),
+    "missing key": ('  input: "{text}"\n', "", 3, "`data.input` is missing"),
+    "missing name": ("name: toy\n", "", 1, "`name` is missing"),
+    "bad name": ("name: toy", "name: My Task", 1, "`name`: use lower case letters"),
+    "wrong kind": ("at_least: 0.8", "at_least: high", 12, "`gates.0.at_least`: Input should be a valid number"),
+    "word twice": ("{0: bad, 1: good}", "{0: bad, 1: bad}", 6, "two labels share the word 'bad'"),
+    "one label": ("{0: bad, 1: good}", "{0: bad}", 6, "at least two labels"),
+    "empty word": ("{0: bad, 1: good}", "{0: bad, 1: ' '}", 6, "a label's word is empty"),
+    "attribute of a column": ('"{text}"', '"{text.__class__}"', 5, "`data.input`: .*only plain column names"),
+    "item of a column": ('"{text}"', '"{text[0]}"', 5, "`data.input`: .*only plain column names"),
+    "conversion": ('"{text}"', '"{text!r}"', 5, "`data.input`: .*only plain column names"),
+    "empty braces": ('"{text}"', '"{}"', 5, "empty braces"),
+    "open brace": ('"{text}"', '"{text"', 5, "cannot read the template"),
+    "no column": ('"{text}"', '"text"', 5, "names no column"),
+    "unknown slice": ("slice: long", "slice: lang", 13, "`gates.1`: names the slice 'lang'; slices under data.slices: long"),
+    "threshold and comparison": (
+        "at_least: 0.8",
+        "{at_least: 0.8, versus: champion}",
+        11,
+        "do not go with `versus`; write two gates",
+    ),
+    "no condition": ("    at_least: 0.8\n", "", 11, "exactly one of `at_least`, `at_most` or `versus`"),
+    "margin alone": ("at_least: 0.8", "{at_least: 0.8, margin: 0.1}", 11, "go with `versus`"),
+    "margin and advantage": ("at_least: 0.8", "{versus: champion, margin: 0.1, at_least_by: 0.1}", 11, "exclude each other"),
+    "two sources": ("{files: {train: rows.csv}}", "{files: {train: rows.csv}, hub: a/b}", 4, "exactly one of `files` and `hub`"),
+    "cron": ("base_model: bundled", 'schedule: {cron: "3 * *"}', 2, "must have five fields"),
+    "time zone": ("base_model: bundled", 'schedule: {cron: "0 3 * * 1", timezone: Mars/Base}', 2, "unknown time zone"),
+    "text without init": ("base_model: bundled", "prompt: {text: some words}", 2, "`text` and `init: text` go together"),
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str, name: str = "toy.yaml") -> Path:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def mistaken(before: str, after: str) -> str:
+    assert GOOD.count(before) == 1
+    if after.startswith("{") and not before.startswith("{"):  # a whole gate in braces takes the place of its lines
+        return GOOD.replace(f"- metric: accuracy\n    {before}", f"- {{metric: accuracy, {after[1:]}")
+    return GOOD.replace(before, after)
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_told_with_file_line_and_field(write: Callable[[str], Path], case: str) -> None:
+    before, after, line, words = MISTAKES[case]
+    path = write(mistaken(before, after))
+    with pytest.raises(InvalidInput, match=words) as refused:
+        load_spec(path)
+    assert refused.value.where == f"{path}:{line}"
+    assert refused.value.do
+
+
+def test_every_problem_is_listed_with_its_own_line(write: Callable[[str], Path]) -> None:
+    path = write(GOOD.replace("base_model", "base_modell").replace("at_least: 0.8", "at_leest: 0.8"))
+    with pytest.raises(InvalidInput) as refused:
+        load_spec(path)
+    assert f"{path}:2: unknown key `base_modell`" in str(refused.value)
+    assert f"{path}:12: unknown key `gates.0.at_leest`" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text, line, words",
+    [
+        ("name: toy\ndata: {source: [\n", 3, "is not valid YAML"),
+        ("name: toy\n data: x\n", 2, "is not valid YAML"),
+        ("name: !!python/object/apply:os.getcwd []\n", 1, "is not valid YAML"),
+        ("", None, "a spec is a mapping"),
+        ("- name: toy\n", None, "a spec is a mapping"),
+    ],
+)
+def test_what_is_no_mapping_in_yaml_is_refused(write: Callable[[str], Path], text: str, line: int | None, words: str) -> None:
+    path = write(text)
+    with pytest.raises(InvalidInput, match=words) as refused:
+        load_spec(path)
+    assert refused.value.where == (f"{path}:{line}" if line else str(path))
+
+
+def test_a_missing_file_a_folder_and_a_file_that_is_no_text_are_named(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00name")
+    for path, words in (
+        (tmp_path / "no.yaml", "no such spec file"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "binary.yaml", "cannot be read"),
+    ):
+        with pytest.raises(InvalidInput, match=words) as refused:
+            load_spec(path)
+        assert refused.value.where == str(path)
+
+
+def test_yes_no_on_and_off_stay_words(write: Callable[[str], Path]) -> None:
+    spec = load_spec(write(GOOD.replace("{0: bad, 1: good}", "{0: no, 1: yes, on: on, off: off}")))
+    assert spec.data.target.labels == {"0": "no", "1": "yes", "on": "on", "off": "off"}
+
+
+def test_true_and_numbers_as_label_values_are_text(write: Callable[[str], Path]) -> None:
+    labels = load_spec(write(GOOD.replace("{0: bad, 1: good}", "{true: right, 2: wrong}"))).data.target.labels
+    assert labels == {"True": "right", "2": "wrong"}
+
+
+def test_a_base_may_be_named_in_one_word(write: Callable[[str], Path]) -> None:
+    short, long = load_spec(write(GOOD)), load_spec(write(GOOD.replace("bundled", "{id: bundled}")))
+    assert short == long and short.base_model.id == "bundled"
+    assert load_spec(write(GOOD.replace("base_model: bundled\n", ""))) == short
+
+
+def test_paths_are_taken_from_the_spec_s_folder(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    text = GOOD.replace("bundled", "tiny").replace("train: rows.csv", "train: [rows.csv, /data/more.csv]")
+    spec = load_spec(write(text + "prompt: {init: file, file: start.npy}\n"))
+    assert spec.base_model.id == str(tmp_path / "tiny")
+    assert spec.data.source.files is not None
+    assert spec.data.source.files.train == (str(tmp_path / "rows.csv"), "/data/more.csv")
+    assert spec.prompt.file == str(tmp_path / "start.npy")
+    assert parse_spec(spec.model_dump(mode="json")) == spec
+
+
+def test_a_hub_id_is_no_path(write: Callable[[str], Path]) -> None:
+    assert load_spec(write(GOOD.replace("bundled", "{id: org/model}"))).base_model.id == "org/model"
+
+
+def test_a_spec_is_frozen(write: Callable[[str], Path]) -> None:
+    spec = load_spec(write(GOOD))
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.prompt.length = 7  # type: ignore[misc]
+
+
+def test_a_folder_gives_its_specs_by_name_and_an_empty_one_is_refused(write: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="holds no spec files"):
+        spec_files(tmp_path)
+    for name in ("b.yaml", "a.yml", "notes.txt"):
+        write(GOOD, name)
+    assert [path.name for path in spec_files(tmp_path)] == ["a.yml", "b.yaml"]
+    with pytest.raises(InvalidInput, match="no such folder"):
+        spec_files(tmp_path / "nowhere")
+
+
+def plain(text: str) -> Any:
+    """As an editor sees the file: JSON has text keys only."""
+
+    def keys(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(k): keys(v) for k, v in value.items()}
+        return [keys(v) for v in value] if isinstance(value, list) else value
+
+    return keys(yaml.safe_load(text))
+
+
+@functools.cache
+def validator() -> jsonschema.Draft202012Validator:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    return jsonschema.Draft202012Validator(json_schema())
+
+
+def schema_takes(value: Any) -> bool:
+    return validator().is_valid(value)
+
+
+@pytest.mark.parametrize("path", spec_files(DEMO), ids=lambda path: path.stem)
+def test_the_shipped_specs_are_right_and_the_json_schema_takes_them(path: Path) -> None:
+    assert isinstance(load_spec(path), PromptSpec)
+    assert schema_takes(plain(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"base_model": {"id": "org/model", "revision": "main", "dtype": "bfloat16"}},
+        {"prompt": {"length": 5, "init": "text", "text": "a start"}},
+        {"training": {"learning_rate": 0.1, "max_steps": "auto", "seeds": 3}},
+        {"schedule": {"cron": "0 3 * * 1"}},
+        {"schedule": None},
+        {"gates": []},
+        {"base_modell": "bundled"},
+        {"base_model": {"id": "x", "dtype": "int8"}},
+        {"base_model": 3},
+        {"prompt": {"length": 0}},
+        {"prompt": {"length": 1001}},
+        {"training": {"learning_rate": 0}},
+        {"training": {"learning_rate": "high"}},
+        {"gates": [{"at_least": 0.5}]},
+        {"gates": [{"metric": "accuracy", "at_leest": 0.5}]},
+        {"approval": "perhaps"},
+        {"name": "My Task"},
+        {"name": None},
+        {"data": {"input": "{text}"}},
+    ],
+    ids=str,
+)
+def test_the_json_schema_takes_what_the_loader_takes(change: dict[str, Any]) -> None:
+    value = plain(GOOD) | change
+    try:
+        parse_spec(value)
+        right = True
+    except InvalidInput:
+        right = False
+    assert schema_takes(value) is right
+
+
+@pytest.mark.parametrize("files", ["rows.csv", ["a.csv", "b.csv"], None, 3, [3]], ids=str)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_json_schema_takes_a_file_or_a_list_of_files(split: str, files: Any) -> None:
+    value = plain(GOOD)
+    value["data"]["source"]["files"] = {"train": "rows.csv", split: files}
+    try:
+        parse_spec(value)
+        right = True
+    except InvalidInput:
+        right = False
+    assert schema_takes(value) is right
+
+
+def test_every_key_of_the_schema_is_explained() -> None:
+    schema = json_schema()
+    parts = {"PromptSpec": schema, **schema["$defs"]}
+    fields = {f"{name}.{key}": field for name, part in parts.items() for key, field in part["properties"].items()}
+    # A reference without words of its own takes those of the part that it names.
+    words = {
+        name: {**schema["$defs"].get(field.get("$ref", "").rpartition("/")[2], {}), **field} for name, field in fields.items()
+    }
+    assert not [name for name, field in words.items() if not field.get("description")]
