@@ -59,18 +59,17 @@ def content(home: Path) -> list[str]:
         return list(database.iterdump())
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["registry", "--help"], ["schema"], ["--version"]], ids=" ".join
-)
-def test_help_and_schema_load_nothing_heavy(arguments: list[str]) -> None:
+@pytest.mark.parametrize("command", ["--help", "run --help", "registry --help", "schema", "--version"])
+def test_help_and_schema_load_nothing_heavy(command: str) -> None:
     code = f"""
 import sys
-sys.argv = ["softprompt", *{arguments!r}]
+sys.argv = ["softprompt", *{command.split()!r}]
 from flows.cli import main
 try:
     main()
 except SystemExit as ended:
-    print(sorted({{"torch", "transformers", "mlflow", "prefect", "pandas", "datasets"}} & set(sys.modules)), ended.code, file=sys.stderr)
+    heavy = {{"torch", "transformers", "mlflow", "prefect", "pandas", "datasets"}}
+    print(sorted(heavy & set(sys.modules)), ended.code, file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stderr.splitlines()[-1] == "[] 0" and done.stdout.strip()
@@ -134,9 +133,9 @@ def test_a_whole_run_ends_with_its_outcome_and_the_registry_commands_show_it(
     assert (shown["version"], shown["aliases"]) == (1, ["challenger"]) and shown["size_bytes"] < 200_000
     (decided,) = json.loads(here("registry", "history", "toy", "--json")[1])
     assert (decided["action"], decided["version"], decided["run_id"]) == ("reject", 1, shown["run_id"])
-    for command in (["list"], ["show", "toy"], ["history", "toy"]):
+    for command, words in ((["list"], "rejected"), (["show", "toy"], "challenger"), (["history", "toy"], "reject")):
         code, out, _ = here("registry", *command)
-        assert code == 0 and "toy" in out
+        assert code == 0 and words in out
 
 
 def test_an_empty_record_has_nothing_to_list(empty_home: Path, here: Callable[..., tuple[int, str, str]]) -> None:
