@@ -8,7 +8,7 @@ the splits that the source lacks; ``slices`` marks subsets; ``findings`` makes t
 from softprompt_core.data.preparation import prepare
 from softprompt_core.data.report import BadRow, DataReport, Leak, RepeatedInput, SplitReport, TokenLengths
 from softprompt_core.data.storage import load_task_data, save_task_data
-from softprompt_core.data.task_data import SPLITS, Example, TaskData
+from softprompt_core.data.task_data import SPLITS, Example, TaskData, spread
 from softprompt_core.data.templates import cell_problem, render
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "prepare",
     "render",
     "save_task_data",
+    "spread",
 ]

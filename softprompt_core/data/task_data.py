@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from softprompt_core.data.report import DataReport
 
+Item = TypeVar("Item")
 SPLITS = ("train", "validation", "test")
 
 
@@ -41,3 +42,9 @@ class TaskData:
     """The cells of one row in the columns of the input template."""
     columns: tuple[str, ...]
     """Columns that the input template uses."""
+
+
+def spread(rows: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` rows, evenly spaced: files are often sorted by label, so the first rows would be of one class."""
+    kept = min(count, len(rows))
+    return [rows[i * len(rows) // kept] for i in range(kept)]

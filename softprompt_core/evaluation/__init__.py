@@ -1,6 +1,5 @@
 """Per-example predictions and the metrics made from them."""
 
-from softprompt_core.evaluation.metric_names import loggable_name
 from softprompt_core.evaluation.metrics import (
     LOWER_IS_BETTER,
     all_metrics,
@@ -20,7 +19,6 @@ __all__ = [
     "Predictions",
     "all_metrics",
     "confusion",
-    "loggable_name",
     "majority",
     "metric_function",
     "metric_names",

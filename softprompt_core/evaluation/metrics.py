@@ -91,7 +91,7 @@ def slice_rows(predictions: Predictions, slice: str | None) -> np.ndarray:
 
 
 def all_metrics(predictions: Predictions, *, slice: str | None = None) -> dict[str, float]:
-    """Every metric that is defined for these predictions, by the name that gates use. Log them under ``loggable_name``."""
+    """Every metric that is defined for these predictions, by the name that gates use."""
     values = {metric: metric_value(predictions, metric, slice=slice) for metric in metric_names(predictions)}
     return {metric: value for metric, value in values.items() if math.isfinite(value)}
 

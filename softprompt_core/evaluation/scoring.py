@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from softprompt_core.base_model import BaseModel
-from softprompt_core.data import Example
+from softprompt_core.data import Example, spread
 from softprompt_core.encoding import answer_ids, encode_inputs, input_limit
 from softprompt_core.evaluation.metrics import metric_value
 from softprompt_core.evaluation.predictions import Predictions
@@ -109,7 +109,7 @@ def best_hard_prompt(
     templates = spec.evaluation.hard_prompts or default_hard_prompts(labels)
     if len(templates) == 1:
         return templates[0], Scorer(base, spec, test, labels).hard(templates[0])
-    chooser, metric = Scorer(base, spec, validation[:200], labels), headline_metric(labels)
+    chooser, metric = Scorer(base, spec, spread(validation, 200), labels), headline_metric(labels)
     values = [metric_value(chooser.hard(template), metric) for template in templates]
     best = max(range(len(templates)), key=lambda i: (values[i] if math.isfinite(values[i]) else -math.inf, -i))
     return templates[best], Scorer(base, spec, test, labels).hard(templates[best])

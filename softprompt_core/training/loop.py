@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from softprompt_core.base_model import BaseModel
+from softprompt_core.data import spread
 from softprompt_core.encoding import Row
 from softprompt_core.errors import Diverged
 from softprompt_core.forward import Engine, label_scores, target_losses
@@ -33,6 +34,11 @@ class TrainingRows:
     train: Sequence[Row]
     validation: Sequence[Row]
     labels: LabelTokens | None = None
+
+    @property
+    def checked(self) -> list[Row]:
+        """The validation rows that every check looks at."""
+        return spread(self.validation, VALIDATION_ROWS)
 
 
 @dataclass(frozen=True)
@@ -143,9 +149,9 @@ def train_prompt(
 
 
 def make_engines(base: BaseModel, rows: TrainingRows, position: str) -> tuple[Engine, Engine]:
-    """Engines over the training inputs and the validation inputs that are looked at."""
-    checked = [row.input_ids for row in rows.validation[:VALIDATION_ROWS]]
-    return Engine(base, position, [row.input_ids for row in rows.train]), Engine(base, position, checked)
+    """Engines over the training inputs and the validation inputs that are checked."""
+    train, checked = ([row.input_ids for row in split] for split in (rows.train, rows.checked))
+    return Engine(base, position, train), Engine(base, position, checked)
 
 
 def _step(
@@ -178,7 +184,7 @@ def _step(
 def _check(base: BaseModel, engine: Engine, rows: TrainingRows, state: State, loss: float, settings: Settings) -> None:
     """Score the validation rows, keep the best prompt, decide whether to stop."""
     prompt = state.prompt.detach()
-    checked = list(rows.validation[:VALIDATION_ROWS])
+    checked = rows.checked
     if rows.labels is not None:
         scores = label_scores(engine, prompt, rows.labels)
         gold = torch.tensor([rows.labels.ids.index(row.target_ids) for row in checked])

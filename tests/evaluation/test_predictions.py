@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softprompt_core.evaluation import Predictions, loggable_name
+from softprompt_core.evaluation import Predictions
 
 FLOATS = st.floats(width=64)
 P = Predictions(
@@ -47,18 +47,3 @@ def test_frame_has_one_row_an_example() -> None:
 def test_ragged_predictions_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="predictions of 'champion'"):
         dataclasses.replace(P, **wrong)
-
-
-@settings(deadline=None)  # the first call imports a library
-@given(st.text(max_size=300))
-def test_every_label_makes_a_metric_name_that_mlflow_accepts(label: str) -> None:
-    from mlflow.utils.validation import _validate_metric_name
-
-    _validate_metric_name(loggable_name(f"f1/{label}"))
-    _validate_metric_name(loggable_name(label))
-
-
-def test_legal_names_stay_and_changed_names_stay_apart() -> None:
-    assert loggable_name("f1/very good") == "f1/very good"
-    names = ["f1/a!", "f1/a?", "f1/a_", "f1/..", "f1/.", "f1/", "f1/" + "x" * 300, "f1/" + "x" * 301]
-    assert len({loggable_name(name) for name in names}) == len(names)

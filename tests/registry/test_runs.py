@@ -4,6 +4,8 @@ import threading
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from softprompt_core.errors import Outcome
 from softprompt_core.registry import (
@@ -161,3 +163,17 @@ def test_logging_from_threads_opens_no_orphan_run(client, stores, name, run_id):
     runs = client.search_runs([experiment_id(client, name, stores)])
     assert [run.info.run_id for run in runs] == [run_id]
     assert len(runs[0].data.metrics) == 4
+
+
+@settings(deadline=None)  # the first call imports a library
+@given(st.text(max_size=300))
+def test_every_label_makes_a_metric_name_that_mlflow_accepts(label: str) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    _validate_metric_name(legal_name(f"f1/{label}"))
+
+
+def test_legal_names_stay_and_changed_names_stay_apart() -> None:
+    assert legal_name("f1/very good") == "f1/very good"
+    names = ["f1/a!", "f1/a?", "f1/a_", "f1/..", "f1/.", "f1/", "f1/" + "x" * 300, "f1/" + "x" * 301]
+    assert len({legal_name(name) for name in names}) == len(names)
