@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import posixpath
 import re
@@ -122,7 +123,9 @@ def legal_name(name: str) -> str:
     # MLflow treats names as paths; `f1/.` or `f1//x` would be another one.
     if posixpath.normpath(legal) != legal or legal.startswith(("/", "..")) or legal == ".":
         legal = re.sub(r"[/.]", spelt, legal)
-    return legal[:KEY_LIMIT]
+    if len(legal) > KEY_LIMIT:
+        legal = f"{legal[: KEY_LIMIT - 9]}_{hashlib.sha256(legal.encode()).hexdigest()[:8]}"
+    return legal
 
 
 def _log(client: MlflowClient, run_id: str, values: Iterable[tuple[str, float | None, int]]) -> None:
