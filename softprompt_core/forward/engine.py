@@ -15,8 +15,8 @@ from softprompt_core.forward.causal import ContextCache, Memory, run
 from softprompt_core.forward.layout import pad_left, pad_right
 from softprompt_core.forward.plain import plain_target_logits, shift_right
 
-# A tenth of the memory of a small machine; an input token costs 2 x layers x hidden numbers.
-CACHE_BYTES = 1_500_000_000
+# For some 10,000 short inputs on a small base; an input token costs 2 x layers x key-value width numbers.
+CACHE_BYTES = 2_500_000_000
 
 
 @dataclass(frozen=True)
