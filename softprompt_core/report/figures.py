@@ -39,7 +39,7 @@ def learning_curve(history: Sequence[Mapping[str, float]], *, metric: str = "met
     for axes, key, name, colour in curves:
         values = [entry.get(key, math.nan) for entry in history]
         axes.plot(steps, values, marker="o", markersize=3, color=colour, label=name)
-    for axes, title in ((losses, "Loss (nats per target token)"), (scores, f"Validation {_plain(metric)}")):
+    for axes, title in ((losses, "Loss (nats)"), (scores, f"Validation {_plain(metric)}")):
         if best_step is not None:
             axes.axvline(best_step, linestyle="--", linewidth=1, color="#D55E00", label=f"chosen: step {best_step}")
         _tidy(axes, title)

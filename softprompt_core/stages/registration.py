@@ -80,7 +80,7 @@ def register(
     folder = write_version_folder(spec, inputs, prompt_file)
     example = pd.DataFrame([dict(load_task_data(inputs.workspace.data).input_example)])
     answer = Predictor.load(folder).predict(example)
-    return registry.register(
+    made = registry.register(
         client,
         run_id=run_id,
         name=spec.name,
@@ -92,6 +92,8 @@ def register(
         description=description,
         tags=lineage(spec, inputs, SoftPrompt.load(prompt_file), prefect_run),
     )
+    client.update_registered_model(spec.name, spec.description or f"Soft prompts of the task {spec.name}.")
+    return made
 
 
 def _public(package: str) -> str:
