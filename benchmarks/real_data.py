@@ -120,8 +120,9 @@ def results_page(results: list[dict[str, Any]], seconds: float) -> str:
     return f"""# Results on real data
 
 Test accuracy of one soft prompt a task on the **bundled base** (a few million parameters: the figures say something about the
-software and about prompt tuning on a tiny model, nothing about what a real base reaches). One seed, 20 vectors after the input, at
-most {STEPS} steps of 32 rows; every other setting is the default, nothing tuned by hand. The hard prompt is the better of two hand-written ones on validation rows.
+software and about prompt tuning on a tiny model, nothing about what a real base reaches). One seed, 20 vectors after the input,
+at most {STEPS} steps of 32 rows; every other setting is the default, nothing tuned by hand. The hard prompt is the better of two
+hand-written ones on validation rows.
 `seconds` is the whole lifecycle, data to registered version.
 
 {table}
