@@ -131,7 +131,7 @@ def _decided(
                 raise
             folder, champion = _champion(spec, inputs)
             evidence_file = evaluate_prompt(spec, inputs, chosen.prompt, str(folder) if folder else None)
-    log_evaluation(spec, run_id, evidence_file)
+    log_evaluation(spec, inputs, run_id, evidence_file)
     evidence = Evidence.load(Path(evidence_file))
     if attempt > 1:
         words = reporting.describe_version(spec, inputs, evidence, decision, experiment, run_id)

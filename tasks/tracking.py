@@ -41,9 +41,9 @@ def log_training(spec: PromptSpec, experiment: str, run_id: str, trained: list[T
 
 
 @task(name="log evaluation", cache_policy=NO_CACHE, task_run_name="log evaluation: {spec.name}")
-def log_evaluation(spec: PromptSpec, run_id: str, evidence: str) -> None:
+def log_evaluation(spec: PromptSpec, inputs: Inputs, run_id: str, evidence: str) -> None:
     found = Evidence.load(Path(evidence))
-    reporting.log_evaluation(record.client(), run_id, found, judge(spec, found))
+    reporting.log_evaluation(record.client(), run_id, inputs, found, judge(spec, found))
 
 
 @task(name="close run", cache_policy=NO_CACHE)

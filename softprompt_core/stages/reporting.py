@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from softprompt_core import registry, report
-from softprompt_core.data import DataReport
+from softprompt_core.data import DataReport, load_task_data
 from softprompt_core.errors import Outcome
 from softprompt_core.evaluation import all_metrics, confusion, slice_metrics
 from softprompt_core.gates import Decision
@@ -59,7 +59,7 @@ def log_training(client: MlflowClient, run_id: str, trained: Trained, classifica
     )
 
 
-def log_evaluation(client: MlflowClient, run_id: str, evidence: Evidence, decision: Decision) -> None:
+def log_evaluation(client: MlflowClient, run_id: str, inputs: Inputs, evidence: Evidence, decision: Decision) -> None:
     """Metrics of every scorer, per-example answers, confusion matrix, slices, and the gate report."""
     metrics: dict[str, float | None] = {}
     for name, predictions in evidence.scorers().items():
@@ -68,7 +68,7 @@ def log_evaluation(client: MlflowClient, run_id: str, evidence: Evidence, decisi
     for slice_name, values in slice_metrics(evidence.candidate).items():
         metrics |= {f"slice_{slice_name}/{metric}": value for metric, value in values.items()}
     registry.log_metrics(client, run_id, metrics)
-    registry.log_table(client, run_id, examples_table(evidence), "evaluation/examples.json")
+    registry.log_table(client, run_id, examples_table(inputs, evidence), "evaluation/examples.json")
     registry.log_json(client, run_id, evidence.to_json(), "evaluation/evidence.json")
     registry.log_json(client, run_id, decision.to_json(), "gates/decision.json")
     registry.log_text(client, run_id, decision.to_markdown(), "gates/report.md")
@@ -82,9 +82,10 @@ def log_evaluation(client: MlflowClient, run_id: str, evidence: Evidence, decisi
         registry.log_figure(client, run_id, report.confusion_matrix(confusion(evidence.candidate)), "evaluation/confusion.png")
 
 
-def examples_table(evidence: Evidence) -> Any:
-    """One row a test example, with everyone's answer beside the gold one."""
+def examples_table(inputs: Inputs, evidence: Evidence) -> Any:
+    """One row a test example: its text, and everyone's answer beside the gold one."""
     frame = evidence.candidate.to_frame()
+    frame.insert(1, "input", [example.input for example in load_task_data(inputs.workspace.data).splits["test"]])
     for name, predictions in evidence.scorers().items():
         if name != "candidate":
             frame.insert(list(frame.columns).index("predicted") + 1, name, list(predictions.predicted))

@@ -171,7 +171,7 @@ def test_the_mlflow_run_tells_a_reviewer_everything(story: Story) -> None:
     assert found.data.metrics["test/accuracy"] == story.awaiting.scores["candidate"]
     assert {"train/loss", "validation/accuracy", "slice_film/accuracy"} <= set(found.data.metrics)
     table = json.loads(Path(client.download_artifacts(found.info.run_id, "evaluation/examples.json")).read_text())
-    assert {"id", "gold", "predicted", "champion", "hard_prompt"} <= set(table["columns"]) and len(table["data"]) == 32
+    assert {"id", "input", "gold", "predicted", "champion", "hard_prompt"} <= set(table["columns"]) and len(table["data"]) == 32
     for file in ("spec.yaml", "data/report.md", "training/curve.png", "evaluation/confusion.png", "gates/report.md"):
         assert Path(client.download_artifacts(found.info.run_id, file)).stat().st_size > 0
     version = registry.get(client, "toy", 2)
