@@ -183,7 +183,10 @@ def _explained(addresses: str) -> Iterator[None]:
         yield
     except TimeoutError:
         raise Unavailable(f"no answer within {PATIENCE_S:.0f} s", where=where, do=do) from None
-    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+    except ImportError as error:
+        do = 'install the driver of the database; for PostgreSQL: pip install "softprompt-lifecycle[postgres]"'
+        raise Unavailable(f"a driver is missing: {error}", where=where, do=do) from None
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = masked(str(error)).strip().split("\n")[0]
         raise Unavailable(f"cannot be used: {reason[:400]}", where=where, do=do) from None
 
