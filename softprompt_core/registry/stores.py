@@ -184,7 +184,7 @@ def _explained(addresses: str) -> Iterator[None]:
     except TimeoutError:
         raise Unavailable(f"no answer within {PATIENCE_S:.0f} s", where=where, do=do) from None
     except ImportError as error:
-        do = 'install the driver of the database; for PostgreSQL: pip install "softprompt-lifecycle[postgres]"'
+        do = 'for PostgreSQL write postgresql+psycopg:// and install its driver: pip install "softprompt-lifecycle[postgres]"'
         raise Unavailable(f"a driver is missing: {error}", where=where, do=do) from None
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = masked(str(error)).strip().split("\n")[0]
