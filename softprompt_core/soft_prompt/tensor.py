@@ -86,7 +86,8 @@ class SoftPrompt:
         meta = dict(format=_FORMAT, position=self.position, base=self.base.to_dict(), task=self.task, labels=list(self.labels))
         partial = path.with_name(path.name + ".partial")
         text = json.dumps(meta, sort_keys=True, ensure_ascii=False)
-        save_file({_TENSOR: self.weights.contiguous()}, partial, metadata={"format": "pt", "softprompt": text})
+        # One entry only: with several the writer's order changes from run to run, and equal prompts would be unequal files.
+        save_file({_TENSOR: self.weights.contiguous()}, partial, metadata={"softprompt": text})
         partial.replace(path)
 
     @classmethod

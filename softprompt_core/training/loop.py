@@ -23,7 +23,7 @@ from softprompt_core.training.optimizers import make_optimizer
 from softprompt_core.training.settings import Settings
 
 VALIDATION_ROWS = 512  # checks happen often; more rows would cost more than they tell
-_SAVE_SECONDS = 20.0
+_SAVE_SECONDS = 5.0  # a checkpoint is some tens of kB
 _BUCKETS = 40  # batches are cut from this many batches' worth of shuffled rows, sorted by length
 
 
