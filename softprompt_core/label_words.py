@@ -6,8 +6,8 @@ all labels add up to one, long and rare words are not at a disadvantage, and lab
 part. Tokens at which nothing branches have probability one, so every label is cut after its last branching: labels with
 different first tokens need no more than one.
 
-Training uses the same probabilities: what is learned is what is ranked. (Lester et al. 2021 take the loss over the whole
-vocabulary; on small causal models most of that gradient goes into making a label likely at all.)
+Training uses the same probabilities: what is learned is what is ranked. This departs from Lester et al. 2021, who take the loss
+over the whole vocabulary, where making any label likely at all is part of the task.
 """
 
 from __future__ import annotations

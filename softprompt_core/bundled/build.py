@@ -7,8 +7,8 @@ language model, good enough that a soft prompt has something to steer, and no mo
 
 Training is resumable (``checkpoint.pt`` in the work folder) and is bounded by *minutes of training time*, because the
 machine that builds the base may be slow or busy; the card records what was really done. Hidden matrices are trained with
-Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), which needs markedly fewer tokens than AdamW at this
-size; embeddings and norms with AdamW.
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), which its authors report to need fewer tokens than AdamW
+(not compared here); embeddings and norms with AdamW.
 """
 
 from __future__ import annotations

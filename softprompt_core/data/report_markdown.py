@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from softprompt_core.data.report import WORD_BINS, DataReport, RepeatedInput
+from softprompt_core.markdown import markdown_table
 
 _SHOWN = 10
 
@@ -72,8 +73,8 @@ def _slices(report: DataReport) -> str:
 def _table(title: str, header: Sequence[object], body: Sequence[Sequence[object]]) -> str:
     if not body:
         return ""
-    lines = [header, ["---"] * len(header), *body]
-    return f"## {title}\n\n" + "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+    table = markdown_table([str(cell) for cell in header], [[str(cell) for cell in line] for line in body])
+    return f"## {title}\n\n{table.rstrip()}"
 
 
 def _list(title: str, entries: Iterable[str]) -> str:
@@ -86,7 +87,3 @@ def _list(title: str, entries: Iterable[str]) -> str:
 
 def _repeated(found: RepeatedInput) -> str:
     return f"{found.split}: {', '.join(found.ids[:_SHOWN])} → {' / '.join(found.targets)}"
-
-
-def _cell(value: object) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")

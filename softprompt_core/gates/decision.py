@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from softprompt_core.errors import Outcome
-from softprompt_core.gates.markdown import markdown_table, number
+from softprompt_core.markdown import markdown_table, number
 from softprompt_core.spec.models import GateSpec
 
 Status = Literal["passed", "failed", "skipped"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from softprompt_core.errors import Outcome
 from softprompt_core.gates import Decision
-from softprompt_core.gates.markdown import markdown_table, number
+from softprompt_core.markdown import markdown_table, number
 
 RUN_LIMIT = 8000
 """Characters in a run's tag `mlflow.note.content`."""

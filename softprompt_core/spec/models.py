@@ -186,8 +186,8 @@ class PromptConfig(_Frozen):
     file: str | None = None
     """For `init: file`: a `.safetensors` or `.npy` soft prompt."""
     position: Literal["auto", "prefix", "suffix"] = "auto"
-    """Before or after the input. `auto`: suffix for causal models (better and faster there), prefix for
-    encoder–decoder models."""
+    """Before or after the input. `auto`: suffix for causal models (the input's keys and values are then computed
+    once), prefix for encoder–decoder models."""
 
     @model_validator(mode="after")
     def _init_has_its_source(self) -> Self:
