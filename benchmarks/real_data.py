@@ -125,8 +125,8 @@ at most {STEPS} steps of 32 rows; every other setting is the default, nothing tu
 hand-written ones on validation rows.
 `seconds` is the whole lifecycle, data to registered version.
 
-The default learning rate and the loss over the labels were chosen on the demo tasks, with their test rows in view; these four sets
-played no part in that choice. One seed and one run each: no spread is known.
+The default learning rate and the loss over the labels were chosen on the demo tasks, with their test rows in view; these four
+sets played no part in that choice. One seed and one run each: no spread is known.
 
 {table}
 
