@@ -116,8 +116,7 @@ def _decided(
     flow_run: str | None,
 ) -> LifecycleResult:
     client = record.client()
-    seeds = range(spec.training.seed, spec.training.seed + spec.training.seeds)
-    trained = [train(spec, inputs, seed, _prompt_file(folder)) for seed in seeds]
+    trained = train(spec, inputs, _prompt_file(folder))
     chosen = best(trained)
     log_training(spec, experiment, run_id, trained, chosen)
     evidence_file = evaluate_prompt(spec, inputs, chosen.prompt, str(folder) if folder else None)

@@ -70,7 +70,7 @@ class Predictor:
         rows, _ = encode_inputs(
             self.base, texts, input_limit(self.base, self.prompt.length, room, self.spec.data.max_input_tokens)
         )
-        engine = Engine(self.base, self.prompt.position, rows)
+        engine = Engine(self.base, self.prompt.position, rows, cache_bytes=0)
         if answers is None:
             texts = generate(engine, self.prompt.weights, max_new_tokens=options.max_new_tokens, num_beams=options.num_beams)
             return pd.DataFrame({"prediction": pd.Series(texts, index=frame.index, dtype=str)})

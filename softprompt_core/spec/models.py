@@ -222,6 +222,8 @@ class TrainingConfig(_Frozen):
     """Steps over which the learning rate rises from zero."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients longer than this are shortened."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
 
 
 class EvaluationSpec(_Frozen):
