@@ -44,7 +44,11 @@ class Predictor:
         spec = load_spec(folder / SPEC_FILE)
         prompt = SoftPrompt.load(folder / FILE_NAME)
         place = os.environ.get(BASE_OVERRIDE)
-        base = load_base(BaseModelSpec(id=place, dtype=spec.base_model.dtype) if place else spec.base_model)
+        base = load_base(
+            BaseModelSpec(id=place, dtype=spec.base_model.dtype, quantization=spec.base_model.quantization)
+            if place
+            else spec.base_model
+        )
         prompt.fits(base)
         return cls(base, prompt, spec)
 

@@ -31,6 +31,10 @@ class BaseModelSpec(_Frozen):
     """Number format of the frozen weights. `auto`: bfloat16 on a GPU that has it, else float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs. `auto`: the best one present."""
+    device_map: Literal["auto", "balanced", "sequential"] | dict[str, int | str] | None = None
+    """For a base that one device cannot hold: how its layers are spread, as in transformers. Layers may lie on `disk`."""
+    quantization: Literal["int8", "nf4"] | None = None
+    """Quantise the frozen weights when loading (bitsandbytes). A prompt belongs to the quantised base and to no other."""
 
 
 class FilesSource(_Frozen):

@@ -20,7 +20,17 @@ from softprompt_core.soft_prompt.tensor import Position, require_room
 from softprompt_core.spec import PromptSpec
 from softprompt_core.stages.inputs import Inputs
 from softprompt_core.stages.workspace import read_json, write_json
-from softprompt_core.training import Engines, Job, Progress, Settings, TrainedPrompt, TrainingRows, choose_settings, train_prompts
+from softprompt_core.training import (
+    Engines,
+    Job,
+    Progress,
+    Settings,
+    TrainedPrompt,
+    TrainingRows,
+    choose_settings,
+    data_parallel,
+    train_prompts,
+)
 
 
 @dataclass(frozen=True)
@@ -89,13 +99,16 @@ def train_seeds(
 
 def _written(spec: PromptSpec, encoded: _Encoded, inputs: Inputs, settings: Settings, result: TrainedPrompt) -> Trained:
     place, seed = inputs.workspace, result.seed
+    metric, loss = result.best_score[0], -result.best_score[1]
+    trained = Trained(seed, str(place.prompt(seed)), str(place.training(seed)), metric, loss, result.seconds, result.stopped)
+    if not data_parallel.is_first():
+        return trained
     SoftPrompt(result.weights, encoded.position, encoded.base.identity, spec.name, encoded.labels).save(place.prompt(seed))
     history = [{k: v if v == v else None for k, v in entry.items()} for entry in result.history]
     facts = dict(settings=settings.to_dict(), history=history, best_step=result.best_step, steps=result.steps)
     facts |= dict(seconds=result.seconds, stopped=result.stopped, slow_path=encoded.engines.train.reason)
     write_json(place.training(seed), facts)
-    metric, loss = result.best_score[0], -result.best_score[1]
-    return Trained(seed, str(place.prompt(seed)), str(place.training(seed)), metric, loss, result.seconds, result.stopped)
+    return trained
 
 
 def check(spec: PromptSpec, inputs: Inputs, champion: Path | None = None) -> None:
