@@ -8,7 +8,6 @@ from softprompt_core.gates.comparison import Comparison
 from softprompt_core.spec.gates import EVERY_SLICE, GateSpec
 
 _NAMES: Mapping[str, str] = {"champion": "the champion", "hard_prompt": "the hard prompt", "majority": "the majority class"}
-_TESTS: Mapping[str, str] = {"mcnemar": "McNemar", "bootstrap": "bootstrap"}
 _NOTHING = 1e-12
 
 
@@ -39,18 +38,19 @@ def reference_name(gate: GateSpec) -> str:
 def relative_reason(
     gate: GateSpec, comparison: Comparison, interval: tuple[float, float] | None, p_value: float | None, good: bool
 ) -> str:
-    """Why a comparison passed or failed: the difference, how sure it is, what is required."""
+    """Why a comparison passed or failed: the difference, and how sure it is. What is required stands in the gate's own words."""
     words = f"{_difference(comparison.advantage)} {reference_name(gate)}"
     if comparison.wins is not None:
         words += f" ({comparison.wins} rows gained, {comparison.losses} lost)"
-    if p_value is not None and interval is not None:
-        sure, by_chance = percent(comparison.confidence), f"p = {p_value:.2g}, {_TESTS[comparison.test]}"
-        if gate.in_doubt == "pass":
-            words += f"; may be {interval[1]:+.3g}" if good else f"; {sure} sure of {interval[1]:+.3g} or less"
-        else:
-            words += f"; {'' if good else 'only '}{sure} sure of {interval[0]:+.3g} or more"
-        words += f" ({by_chance})"
-    return f"{words}; {_requirement(gate)}"
+    if p_value is None or interval is None:
+        return words
+    shown = good if gate.in_doubt == "fail" else not good
+    bound, direction = (interval[1], "less") if gate.in_doubt == "pass" else (interval[0], "more")
+    if shown:
+        words += f"; {percent(comparison.confidence)} sure of {bound:+.2g} or {direction}"
+    else:
+        words += f"; may be as {'high' if gate.in_doubt == 'pass' else 'low'} as {bound:+.2g}"
+    return f"{words} (p = {p_value:.2g})"
 
 
 def percent(confidence: float | None) -> str:
@@ -61,17 +61,11 @@ def written(value: float | None) -> str:
     """A number as a person would write it; whole numbers in full."""
     if value is None:
         return "nothing"
-    whole = abs(value) < 1e15 and value == int(value)
+    whole = abs(value) < 1e15 and float(value).is_integer()
     return f"{value:.0f}" if whole else f"{value:.6g}"
-
-
-def _requirement(gate: GateSpec) -> str:
-    if gate.by is not None:
-        return f"{written(gate.by)} better is required" if gate.by else "better is required"
-    return f"{written(gate.margin)} worse is allowed" if gate.margin else "no worse is allowed"
 
 
 def _difference(advantage: float) -> str:
     if abs(advantage) <= _NOTHING:
         return "equal to"
-    return f"{abs(advantage):.4g} {'better' if advantage > 0 else 'worse'} than"
+    return f"{abs(advantage):.3g} {'better' if advantage > 0 else 'worse'} than"
