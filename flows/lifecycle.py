@@ -123,6 +123,8 @@ def _decided(
     version = register_version(spec, inputs, experiment, run_id, chosen.prompt, evidence_file, flow_run)
     for attempt in range(1, _TRIES + 1):
         try:
+            # Before any alias moves: a champion whose evidence is missing could not be explained.
+            log_evaluation(spec, inputs, run_id, evidence_file)
             decision = decide_and_promote(spec, version, champion, evidence_file, run_id, by="softprompt-lifecycle")
             break
         except ChampionMoved:
@@ -130,7 +132,6 @@ def _decided(
                 raise
             folder, champion = _champion(spec, inputs)
             evidence_file = evaluate_prompt(spec, inputs, chosen.prompt, str(folder) if folder else None)
-    log_evaluation(spec, inputs, run_id, evidence_file)
     evidence = Evidence.load(Path(evidence_file))
     if attempt > 1:
         words = reporting.describe_version(spec, inputs, evidence, decision, experiment, run_id)

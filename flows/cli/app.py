@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from flows.cli import inspecting, registry, running
+from flows.cli import gates, inspecting, registry, running
 
 app = typer.Typer(
     name="softprompt",
@@ -21,6 +21,7 @@ app.command()(running.demo)
 app.command()(running.run)
 app.command()(running.fleet)
 app.add_typer(registry.app, name="registry")
+app.add_typer(gates.app, name="gates")
 app.command()(inspecting.ui)
 app.command()(inspecting.doctor)
 app.command()(inspecting.schema)
