@@ -26,7 +26,7 @@ from softprompt_core.stages.explaining import DECISION_FILE, EVIDENCE_FILE, expl
 from softprompt_core.stages.inputs import gather
 from softprompt_core.stages.promotion import act, judge
 from softprompt_core.stages.registration import register
-from softprompt_core.stages.training import train_seed
+from softprompt_core.stages.training import train_seeds
 from tests.toy_task import write_toy
 
 NAME = "explained"
