@@ -18,6 +18,8 @@ from softprompt_core.training import Progress, TrainingRows, train_prompt
 from softprompt_core.training.loop import _epoch_batches
 from softprompt_core.training.settings import Settings
 
+JOINT = False  # whether `train_joint` really trains the prompts together
+
 # Rows/s with several tasks in one batch: (base, one prompt a row, rows) → label scores. None while the library has no such call.
 score_mixed: Callable[[BaseModel, Sequence[Tensor], Sequence[Example]], Tensor] | None = None
 

@@ -26,7 +26,7 @@ def with_trainer(
     batches: Sequence[Sequence[int]] | None = None,
 ) -> Tensor:
     """PEFT and ``transformers.Trainer`` with its own shuffled batches, or with the given ones; returns the prompt ``[P, H]``."""
-    from transformers import Trainer, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainingArguments
 
     class Watched(Trainer):
         def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -63,6 +63,7 @@ def with_trainer(
             data_collator=_collator(model),
             optimizers=(optimizer, schedule),
         )
+        trainer.remove_callback(PrinterCallback)  # it prints a line at the end
         trainer.add_callback(_ending(watch, trainer))
         trainer.train()
     model.eval()
