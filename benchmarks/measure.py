@@ -64,7 +64,6 @@ def now() -> Cost:
 
 def whole(call: Callable[[], object]) -> Cost:
     """Cost of one call."""
-    gc.collect()
     begin = now()
     call()
     end = now()
@@ -74,10 +73,13 @@ def whole(call: Callable[[], object]) -> Cost:
 def alternate(sides: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, Cost]:
     """Median cost of every side over ``rounds`` rounds, in each of which every side runs once."""
     found: dict[str, list[Cost]] = {name: [] for name in sides}
+    gc.collect()
+    gc.freeze()  # else each collection below would go through everything that was ever imported
     for _ in range(rounds):
         for name, side in sides.items():
-            gc.collect()
+            gc.collect()  # nobody pays for another side's garbage
             found[name].append(side())
+    gc.unfreeze()
     return {
         name: Cost(statistics.median(c.wall for c in costs), statistics.median(c.cpu for c in costs))
         for name, costs in found.items()
