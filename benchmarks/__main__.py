@@ -64,6 +64,11 @@ def main() -> None:
         if not torch.cuda.is_available():
             parser.error("there is no CUDA device here")
         plan = on_gpu(plan)
+    import transformers
+    from transformers.utils.logging import disable_progress_bar
+
+    transformers.logging.set_verbosity_error()
+    disable_progress_bar()
     page = run(plan, names, " ".join(["python -m benchmarks", *sys.argv[1:]]), options.write)
     if options.write is None:
         print(page)

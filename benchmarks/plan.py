@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks import shapes
+from benchmarks.measure import Cost
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,14 @@ class Plan:
     by_hand: bool
     matrix: int
     task: str | None
+
+    def judged(self, cost: Cost) -> float:
+        """The seconds that promises are judged by: on a CPU those of all threads, since other programs hardly change them."""
+        return cost.cpu if self.device == "cpu" else cost.wall
+
+    @property
+    def clock(self) -> str:
+        return "CPU seconds" if self.device == "cpu" else "wall seconds"
 
     def model(self, shape: str) -> Any:
         return shapes.build(shape, self.device, self.dtype)

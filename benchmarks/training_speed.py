@@ -78,11 +78,8 @@ def _compare(plan: Plan, setting: Setting, rounds: int, peak: float) -> tuple[li
     if setting.position == "suffix":
         what += " + cache, after the first epoch"
     least, aim = setting.wanted
-    # Other programs on the machine lengthen wall time by chance, CPU time hardly.
-    clock = "CPU" if plan.device == "cpu" else "wall"
-    ratio_wanted = getattr(cost["trainer"], clock.lower()) / getattr(own, clock.lower())
-    where = f"{setting.shape}, batches of {plan.batch}, {clock} seconds"
-    return row, Requirement(what, ratio_wanted, least, aim, where)
+    where = f"{setting.shape}, batches of {plan.batch}, {plan.clock}"
+    return row, Requirement(what, plan.judged(cost["trainer"]) / plan.judged(own), least, aim, where)
 
 
 def equality(plan: Plan) -> Section:
