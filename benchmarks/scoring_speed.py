@@ -10,6 +10,7 @@ from benchmarks import ours, shapes
 from benchmarks.measure import Cost, alternate, whole
 from benchmarks.page import Requirement, Section
 from benchmarks.plan import Plan
+from softprompt_core.base_model import BaseModel
 
 _TASKS = (1, 8, 64)
 
@@ -53,7 +54,7 @@ def scoring(plan: Plan) -> Section:
     return Section("Scoring", words, ["Setting", "Rows/s", "Ratio"], rows, requirements)
 
 
-def _mixed(plan: Plan, base: ours.BaseModel, rounds: int) -> tuple[list[list[str]], Requirement]:
+def _mixed(plan: Plan, base: BaseModel, rounds: int) -> tuple[list[list[str]], Requirement]:
     """Rows of several tasks in one batch, each row with its own prompt."""
     mixed = ours.score_mixed
     assert mixed is not None
