@@ -18,7 +18,7 @@ def prompts(plan: Plan) -> Section:
     model = plan.model(plan.crowd)
     base = ours.base_of(model)
     recipe = shapes.Recipe(steps=2 * math.ceil(plan.crowd_rows / plan.batch), batch_size=plan.batch)
-    rows, memory = [], {}
+    rows = []
     for count in plan.counts:
         tasks = [shapes.examples(model, plan.crowd_rows, 25, seed) for seed in range(count)]
         starts = [shapes.start(model, 20, seed) for seed in range(count)]
@@ -32,24 +32,16 @@ def prompts(plan: Plan) -> Section:
 
         if count == plan.counts[0]:
             together()  # warm-up
-        calls = {"together": together, "apart": apart} if ours.JOINT else {"apart": apart}
+        calls = {"together": together, "apart": apart}
         cost = alternate({name: _whole(call) for name, call in calls.items()}, plan.rounds)
-        row = [
-            str(count),
-            *(f"{cost[side].wall:.3g} ({cost[side].cpu:.3g})" if side in cost else "–" for side in ("together", "apart")),
-        ]
-        if ours.JOINT:
-            memory[count] = _peak(plan, plan.crowd, count)
-        row.append(f"{memory[count] / 2**20:,.0f}" if count in memory else "–")
-        rows.append(row)
+        seconds = [f"{cost[side].wall:.3g} ({cost[side].cpu:.3g})" for side in ("together", "apart")]
+        rows.append([str(count), *seconds, f"{_peak(plan, plan.crowd, count) / 2**20:,.0f}"])
     words = (
         f"{plan.crowd}, 25 tokens, P=20, prefix, {recipe.steps} steps of {plan.batch} rows a prompt. Wall seconds of the whole "
         "training (CPU seconds in brackets) and the process's peak memory."
     )
-    if not ours.JOINT:
-        words += " The library trains prompts one after another so far."
     requirements = []
-    if ours.JOINT and 16 in plan.counts:
+    if 16 in plan.counts:
         one, sixteen = _peak(plan, plan.main, 1), _peak(plan, plan.main, 16)
         setting = f"{plan.main}, {_peak_words(plan)}"
         what = "memory for 16 prompts trained together, against one"

@@ -12,16 +12,13 @@ from benchmarks.measure import Stopwatch
 from benchmarks.shapes import LABELS, Example, Recipe
 from softprompt_core.base_model import BaseIdentity, BaseModel
 from softprompt_core.encoding import Row
-from softprompt_core.forward import Engine, label_scores, plain_target_logits
+from softprompt_core.errors import Diverged
+from softprompt_core.forward import Engine, label_scores, plain_target_logits, rank_labels
 from softprompt_core.label_words import LabelTokens
-from softprompt_core.training import Progress, TrainingRows, train_prompt
-from softprompt_core.training.loop import _epoch_batches
-from softprompt_core.training.settings import Settings
+from softprompt_core.training import Job, Progress, Settings, TrainingRows, train_prompt, train_prompts
+from softprompt_core.training.rows import epoch_batches
 
-JOINT = False  # whether `train_joint` really trains the prompts together
-
-# Rows/s with several tasks in one batch: (base, one prompt a row, rows) → label scores. None while the library has no such call.
-score_mixed: Callable[[BaseModel, Sequence[Tensor], Sequence[Example]], Tensor] | None = None
+_LABELS = LabelTokens.from_ids(tuple((label,) for label in LABELS))
 
 
 def base_of(model: Any) -> BaseModel:
@@ -74,15 +71,24 @@ def train(
         if watch is not None:
             watch.step(progress.loss)
 
-    rows = _rows(examples, labels_only)
-    return train_prompt(base, rows, start, position, settings(recipe), seed=recipe.seed, on_progress=on_progress).weights
+    job = Job(_rows(examples, labels_only), start, settings(recipe), seed=recipe.seed, on_progress=on_progress)
+    return train_prompt(base, job, position).weights
 
 
 def train_joint(
     base: BaseModel, tasks: Sequence[Sequence[Example]], starts: Sequence[Tensor], position: str, recipe: Recipe
 ) -> list[Tensor]:
-    """One prompt a task, all on one base; one after another while the library cannot train them together."""
-    return [train(base, examples, start, position, recipe) for examples, start in zip(tasks, starts, strict=True)]
+    """One prompt a task, all trained together on one base."""
+    jobs = [
+        Job(_rows(examples, False), start, settings(recipe), seed=recipe.seed)
+        for examples, start in zip(tasks, starts, strict=True)
+    ]
+    found = []
+    for result in train_prompts(base, jobs, position):
+        if isinstance(result, Diverged):
+            raise result
+        found.append(result.weights)
+    return found
 
 
 def train_plainly(
@@ -117,17 +123,24 @@ def batches(examples: Sequence[Example], recipe: Recipe) -> list[list[int]]:
     found: list[list[int]] = []
     epoch = 0
     while len(found) < recipe.steps:
-        found += _epoch_batches(lengths, recipe.batch_size, recipe.seed, epoch)
+        found += epoch_batches(lengths, recipe.batch_size, recipe.seed, epoch)
         epoch += 1
     return found[: recipe.steps]
 
 
 def score(base: BaseModel, prompt: Tensor | None, position: str, examples: Sequence[Example]) -> Tensor:
-    """Log-probabilities of the labels ``[rows, L]`` for inputs that were never seen before (nothing is cached for them)."""
-    engine = Engine(base, position, [example.input_ids for example in examples])
-    return label_scores(engine, prompt, LabelTokens.from_ids(tuple((label,) for label in LABELS)))
+    """Log-probabilities of the labels ``[rows, L]`` for inputs that were never seen before (nothing is kept for them)."""
+    engine = Engine(base, position, [example.input_ids for example in examples], cache_bytes=0)
+    return label_scores(engine, prompt, _LABELS)
+
+
+def score_mixed(base: BaseModel, prompts: Sequence[Tensor], examples: Sequence[Example]) -> list[Tensor]:
+    """The same with several tasks in each batch: row n has prompt n modulo their number."""
+    engine = Engine(base, "prefix", [example.input_ids for example in examples], cache_bytes=0)
+    queries = [(place, place % len(prompts)) for place in range(len(examples))]
+    return rank_labels(engine, prompts, [_LABELS] * len(prompts), queries)
 
 
 def _rows(examples: Sequence[Example], labels_only: bool) -> TrainingRows:
     rows = [Row(example.input_ids, (example.target,)) for example in examples]
-    return TrainingRows(rows, rows[:1], LabelTokens.from_ids(tuple((label,) for label in LABELS)) if labels_only else None)
+    return TrainingRows(rows, rows[:1], _LABELS if labels_only else None)

@@ -43,10 +43,9 @@ def scoring(plan: Plan) -> Section:
             requirements.append(
                 Requirement("scoring with a prompt against without, rows/s", ratio, 0.9, 1.0, setting, digits=".2f")
             )
-    if ours.score_mixed is not None:
-        mixed, requirement = _mixed(plan, base, rounds)
-        rows += mixed
-        requirements.append(requirement)
+    mixed, requirement = _mixed(plan, base, rounds)
+    rows += mixed
+    requirements.append(requirement)
     words = (
         f"{plan.main}, four labels of one token, {plan.scored_rows} rows, {rounds} rounds, {plan.clock}. "
         "Every pass starts from fresh inputs. The ratio is to the bare model, for several tasks to one."
@@ -56,14 +55,11 @@ def scoring(plan: Plan) -> Section:
 
 def _mixed(plan: Plan, base: BaseModel, rounds: int) -> tuple[list[list[str]], Requirement]:
     """Rows of several tasks in one batch, each row with its own prompt."""
-    mixed = ours.score_mixed
-    assert mixed is not None
     examples = shapes.examples(base.model, plan.scored_rows, 25)
     prompts = [shapes.start(base.model, 20, seed) for seed in range(max(_TASKS))]
 
     def scored(tasks: int) -> Callable[[], Cost]:
-        given = [prompts[place % tasks] for place in range(len(examples))]
-        return lambda: whole(lambda: mixed(base, given, examples))
+        return lambda: whole(lambda: ours.score_mixed(base, prompts[:tasks], examples))
 
     sides = {f"{tasks} tasks": scored(tasks) for tasks in _TASKS}
     cost = alternate(sides, rounds)

@@ -60,7 +60,7 @@ def decided(taught_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Deci
         patch.setenv("SOFTPROMPT_HOME", str(folder / "home"))
         spec = load_spec(write_toy(folder / "toy", taught_base, name=NAME, gates=GATES, training={"seeds": 2, "max_steps": 60}))
         client, inputs = record.client(), gather(spec)
-        trained = [train_seed(spec, inputs, seed) for seed in (0, 1)]
+        trained = train_seeds(spec, inputs)
         chosen = training.best(trained)
         evidence = Evidence.load(evaluate(spec, inputs, Path(chosen.prompt), None))
         decision = judge(spec, evidence)
