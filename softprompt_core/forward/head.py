@@ -1,8 +1,9 @@
 """Logits only where they are asked for: hidden states are gathered at answer positions before the vocabulary projection, and
-label ranking projects onto label tokens alone.
+label ranking projects onto label tokens alone. Behind the last attention nothing looks at other positions any more, so the last
+layer's MLP runs at answer positions alone as well.
 
-The model's own output layer is made to do so while ``asked`` is active, whatever the model does before and after it (scaling,
-soft caps). Who asks is a context variable, so threads that share a base do not disturb each other.
+The model's own modules are made to do so while ``asked`` is active, whatever the model does before and after them (scaling, soft
+caps). Who asks is a context variable, so threads that share a base do not disturb each other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from softprompt_core.base_model import BaseModel
 
@@ -49,10 +51,12 @@ def asked(what: Asked) -> Iterator[None]:
 
 
 def prepare(base: BaseModel) -> None:
-    """Make the output layer of ``base`` answer to ``asked``; once a model."""
+    """Make the output layer and the last MLP of ``base`` answer to ``asked``; once a model."""
     head = base.model.get_output_embeddings()
     with _lock:
         if not hasattr(head, "answers_asked"):
+            if base.kind == "causal":
+                _prepare_last_mlp(base)
             original = head.forward
 
             def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -66,6 +70,26 @@ def prepare(base: BaseModel) -> None:
                 return torch.nn.functional.linear(picked, head.weight[what.tokens], bias)
 
             head.forward, head.answers_asked = forward, True
+
+
+def _prepare_last_mlp(base: BaseModel) -> None:
+    layers = [module for module in base.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    mlp = getattr(layers[-1], "mlp", None) if layers else None
+    if not isinstance(mlp, torch.nn.Module):
+        return  # an architecture that names it otherwise does a little more work
+    original = mlp.forward
+
+    def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        what = _asked.get()
+        if what is None or args or kwargs or hidden.ndim != 3:
+            return original(hidden, *args, **kwargs)
+        place = what.rows.to(hidden.device), what.columns.to(hidden.device)
+        found = original(hidden[place][None])
+        if not isinstance(found, Tensor):  # mixtures of experts may return more
+            return original(hidden)
+        return torch.zeros_like(hidden).index_put(place, found[0])
+
+    mlp.forward = forward
 
 
 def can_choose_tokens(base: BaseModel) -> bool:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from softprompt_core.base_model import BaseModel
 
+_ENOUGH = 512  # tokens in a batch; on a CPU larger ones are hardly faster
+
 Piece = int | tuple[int, ...]  # the number of a prompt, or token ids
 
 
@@ -60,12 +62,18 @@ def positions(mask: Tensor) -> Tensor:
 
 
 def batches(lengths: Sequence[int], *, tokens: int, rows: int) -> list[list[int]]:
-    """Indices grouped by similar length: at most ``rows`` rows and ``tokens`` padded tokens a batch. Order is stable."""
+    """Indices grouped by similar length: at most ``rows`` rows and ``tokens`` padded tokens a batch. Order is stable.
+
+    A batch that is large enough ends where a row is a fifth longer than its first, since all rows would be padded to it.
+    """
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     groups: list[list[int]] = []
     for index in order:
-        full = groups and (len(groups[-1]) == rows or (len(groups[-1]) + 1) * max(lengths[index], 1) > tokens)
-        if not groups or full:
+        if groups:
+            count, first = len(groups[-1]), lengths[groups[-1][0]]
+            full = count == rows or (count + 1) * max(lengths[index], 1) > tokens
+            wasteful = lengths[index] > 1.2 * first + 2 and count * first >= _ENOUGH
+        if not groups or full or wasteful:
             groups.append([])
         groups[-1].append(index)
     return groups

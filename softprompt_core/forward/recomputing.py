@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import torch
@@ -39,6 +39,8 @@ def _prepare(layer: Any) -> None:
     def forward(*args: Any, **kwargs: Any) -> Any:
         if not _on.get() or not torch.is_grad_enabled():
             return original(*args, **kwargs)
-        return checkpoint(original, *args, use_reentrant=False, **kwargs)
+        # The second run is in the backward pass, where nobody asks for certain logits any more.
+        context = copy_context()
+        return checkpoint(lambda *a, **k: context.run(original, *a, **k), *args, use_reentrant=False, **kwargs)
 
     layer.forward, layer.can_recompute = forward, True
