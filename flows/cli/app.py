@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import typer
@@ -40,6 +41,9 @@ def main() -> None:
     """Entry point: a user's mistake is one message and an exit code, never a traceback."""
     from softprompt_core.errors import SoftpromptError
 
+    # The libraries behind a run make two million objects that live as long as the process. Python's collector would go through
+    # them again and again, and once more at the end.
+    gc.set_threshold(50_000, 20, 100)
     try:
         app()
     except SoftpromptError as error:
@@ -48,3 +52,5 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted; the next run continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+    finally:
+        gc.freeze()
