@@ -65,10 +65,10 @@ def page(results: dict[tuple[str, str], dict[str, Any]], steps: int, seeds: int,
             row.append(f"{statistics.mean(result['scores']):.3f} ({each}), {result['seconds']:.0f} s")
         rows.append(row)
     words = (
-        "A suffix lets the inputs' keys and values be computed once; this page is about what that costs in quality. Test accuracy "
-        f"on the bundled base: mean of {seeds} seeds (each in brackets), and the wall seconds of their joint training. 20 vectors, "
-        f"{steps} steps of 32 rows, the best of 4 validation checks, default learning rate; up to {TEST_ROWS} test rows spread over "
-        "the split. Positions share rows and seeds."
+        "A suffix lets the inputs' keys and values be computed once; this page is about what that costs in quality. Test "
+        f"accuracy on the bundled base: mean of {seeds} seeds (each in brackets), and the wall seconds of their joint training. "
+        f"20 vectors, {steps} steps of 32 rows, the best of 4 validation checks, default learning rate; up to {TEST_ROWS} test "
+        "rows spread over the split. Positions share rows and seeds."
     )
     made = f"Made by `{command}` in {seconds / 60:.0f} minutes."
     return f"# Prefix or suffix?\n\n{words}\n\n{markdown_table(['Data', *WAYS], rows)}\n\n{made}\n"
