@@ -13,6 +13,7 @@ BASE_FINGERPRINT = "softprompt.base_fingerprint"
 SPEC_FINGERPRINT = "softprompt.spec_fingerprint"
 LIBRARY_FINGERPRINT = "softprompt.library_fingerprint"
 GIT_COMMIT = "softprompt.git_commit"
+COMPARED_WITH = "softprompt.compared_with"  # the champion that a run's evidence holds the answers of
 PREFECT_RUN = "softprompt.prefect_run"
 POSITION = "softprompt.position"
 LENGTH = "softprompt.length"

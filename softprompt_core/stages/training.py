@@ -14,6 +14,7 @@ from softprompt_core.base_model import BaseModel, load_base
 from softprompt_core.data import DataReport, load_task_data
 from softprompt_core.encoding import Row, answer_ids, encode_inputs, frequent_ids, input_limit
 from softprompt_core.forward import Engine
+from softprompt_core.interpretation import drift
 from softprompt_core.label_words import LabelTokens
 from softprompt_core.soft_prompt import SoftPrompt, initial_weights, read_npy
 from softprompt_core.soft_prompt.tensor import Position, require_room
@@ -85,6 +86,7 @@ def train_seed(
     history = [{k: v if v == v else None for k, v in entry.items()} for entry in result.history]
     facts = dict(settings=settings.to_dict(), history=history, best_step=result.best_step, steps=result.steps)
     facts |= dict(seconds=result.seconds, stopped=result.stopped, slow_path=encoded.engines[0].reason)
+    facts |= dict(drift=drift(start, result.weights).to_json())
     write_json(place.training(seed), facts)
     metric, loss = result.best_score[0], -result.best_score[1]
     return Trained(seed, str(place.prompt(seed)), str(place.training(seed)), metric, loss, result.seconds, result.stopped)
@@ -109,6 +111,11 @@ def facts(trained: Trained) -> dict[str, Any]:
     """Effective settings, history, step and seconds of a training."""
     found: dict[str, Any] = read_json(Path(trained.facts))
     return found
+
+
+def curve(trained: Trained) -> list[dict[str, float]]:
+    """The history of a training; NaN where a value is missing."""
+    return [{k: float("nan") if v is None else v for k, v in entry.items()} for entry in facts(trained)["history"]]
 
 
 def data_report(spec: PromptSpec, inputs: Inputs) -> DataReport:
