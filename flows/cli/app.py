@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from flows.cli import inspecting, registry, running
+from flows.cli import compare, inspecting, registry, running
 
 app = typer.Typer(
     name="softprompt",
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command()(running.demo)
 app.command()(running.run)
 app.command()(running.fleet)
+registry.app.command("compare")(compare.compare)
 app.add_typer(registry.app, name="registry")
 app.command()(inspecting.ui)
 app.command()(inspecting.doctor)

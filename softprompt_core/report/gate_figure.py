@@ -35,13 +35,14 @@ def gate_figure(
         scorers: name → answers, the candidate among them.
         metric: what both panels show.
         reference: a name in ``scorers``; None draws the left panel alone.
-        title: the verdict.
+        title: the verdict; may be empty.
         required: the advantage on all rows that a gate asks for, drawn as a line.
     """
     candidate = scorers["candidate"]
     slices = [name for name in candidate.slices if len(slice_rows(candidate, name))][:_MOST_SLICES] if reference else []
     figure = figure_of(10 if reference else 5.5, max(2.6, 1.5 + 0.34 * max(len(scorers), len(slices) + 1)))
-    figure.suptitle("\n".join(textwrap.wrap(plain(title, 400), 110 if reference else 60)), x=0.01, ha="left", fontsize=10)
+    if title:
+        figure.suptitle("\n".join(textwrap.wrap(plain(title, 400), 110 if reference else 60)), x=0.01, ha="left", fontsize=10)
     panels = figure.subplots(1, 2 if reference else 1, squeeze=False, width_ratios=[2, 3] if reference else [1])[0]
     _values(panels[0], scorers, metric)
     if reference is not None:

@@ -33,6 +33,7 @@ class GatePage:
     """What the page shows, in this order.
 
     Attributes:
+        summary: the numbers in one sentence.
         reference: what the candidate's answers are compared with: ``champion``, or ``hard prompt`` for a first version.
         metrics: metric → scorer → value on the test rows. ``slices``: slice → scorer → value of the first metric.
         figures: title → figure; ``comparison`` stands below the gates, others at the end.
@@ -42,6 +43,7 @@ class GatePage:
     task: str
     version: int | None
     decision: Decision
+    summary: str = ""
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     slice_rows: Mapping[str, int] = field(default_factory=dict)
@@ -64,8 +66,7 @@ def gate_page(page: GatePage) -> str:
     name = f"{page.task} version {page.version}" if page.version is not None else page.task
     parts = [
         f'<header class="{_TONES.get(decision.outcome, "bad")}"><h1>{escape(name)}: {escape(ended)}</h1>'
-        f"<p>{escape(decision.verdict)}</p></header>",
-        _list(page.notes),
+        f"<p>{escape(decision.verdict)}</p>{f'<p>{escape(page.summary)}</p>' if page.summary else ''}</header>",
         _section("Why: the gates", _gates(decision.results)),
         _section("Candidate and the others, with 95 % intervals", _image(page.comparison, "comparison of the scorers")),
         _section("Test rows", _scores("Metric", page.metrics, page.reference)),
@@ -73,6 +74,7 @@ def gate_page(page: GatePage) -> str:
         _section(f"Answers that differ from the {page.reference}'s", _changed(page.changed, page.reference)),
         _section("Data since the champion", _data(page.data, page.data_note)),
         _section("Training", _image(page.curve, "learning curve")),
+        _section("Notes", _list(page.notes)),
         _section("What the vectors lie next to", _tokens(page.tokens)),
         _section("Where it comes from", _origin(page.links, page.facts)),
     ]
@@ -95,30 +97,37 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iter
         return f"<tr>{''.join(made)}</tr>"
 
     body = "\n".join(line(row, "td") for row in rows)
-    return f'<table class="{kind}"><thead>{line(headings, "th")}</thead><tbody>\n{body}\n</tbody></table>'
+    return f'<div><table class="{kind}"><thead>{line(headings, "th")}</thead><tbody>\n{body}\n</tbody></table></div>'
 
 
 def _gates(results: Sequence[GateResult]) -> str:
     if not results:
         return "<p>The spec sets no gate.</p>"
-    rows = []
+    rows, bounded = [], any(result.interval for result in results)
     for result in results:
         mark, tone = _MARKS[result.status]
-        span = f"{result.interval[0]:+.3g} to {result.interval[1]:+.3g}" if result.interval else "–"
+        span = f"{result.interval[0]:+.3g}<br>{result.interval[1]:+.3g}" if result.interval else "–"
         rows.append(
             [
                 f'<b class="{tone}">{mark}</b>',
-                escape(result.gate),
+                f"{escape(result.gate)}<small>{escape(result.reason)}</small>",
                 number(result.candidate),
                 number(result.reference),
                 number(result.required),
-                span,
                 "–" if result.rows is None else str(result.rows),
-                escape(result.reason),
+                *([span] if bounded else []),
             ]
         )
-    heads = ("", "Gate", "Candidate", "Reference", "Required", "Advantage, bounds", "Rows", "Reason")
-    return _table(heads, rows, numbers=(2, 3, 4, 5, 6))
+    heads = [
+        "",
+        "Gate and what it found",
+        "Candidate",
+        "Reference",
+        "Required",
+        "Rows",
+        *(["Advantage between"] if bounded else []),
+    ]
+    return _table(heads, rows, numbers=range(2, len(heads)), kind="gates")
 
 
 def _scores(what: str, values: Mapping[str, Mapping[str, float]], reference: str, rows: Mapping[str, int] | None = None) -> str:
@@ -135,7 +144,7 @@ def _scores(what: str, values: Mapping[str, Mapping[str, float]], reference: str
             both = "candidate" in by and old in by
             cells.append(f"{by['candidate'] - by[old] + 0.0:+.4f}" if both else "–")
         body.append(cells)
-    heads += [f"Change from {escape(reference)}"] if compared else []
+    heads += ["Change"] if compared else []
     return _table(heads, body, numbers=range(1, len(heads)))
 
 
@@ -185,7 +194,7 @@ def _tokens(tokens: Sequence[tuple[str, Sequence[str], float | None]]) -> str:
         [escape(place), " ".join(f"<code>{escape(word)}</code>" for word in words), number(moved)]
         for place, words, moved in tokens
     ]
-    return _table(("Vector", "Nearest tokens (cosine)", "Moved from its start (cosine)"), rows, numbers=(2,)) if rows else ""
+    return _table(("Vector", "Nearest tokens (cosine)", "Cosine with its start"), rows, numbers=(2,)) if rows else ""
 
 
 def _origin(links: Mapping[str, str], facts: Mapping[str, str]) -> str:
@@ -199,7 +208,7 @@ def _origin(links: Mapping[str, str], facts: Mapping[str, str]) -> str:
 
 
 def _list(items: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>" if items else ""
+    return "<ul>" + "".join(f"<li>{escape(item.replace('`', ''))}</li>" for item in items) + "</ul>" if items else ""
 
 
 def _image(figure: Figure | None, alt: str) -> str:
@@ -216,16 +225,20 @@ def _text(text: str) -> str:
 
 
 _STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #1b1b1b; background: #fff; }
+body { font: 14px/1.45 system-ui, sans-serif; color: #1b1b1b; background: #fff; }
 body { max-width: 1100px; margin: 1.2em auto; padding: 0 1em; }
 header { border-left: 8px solid; padding: .3em 1em; background: #f6f6f6; }
 header.good { border-color: #009e73; } header.wait { border-color: #e69f00; } header.bad { border-color: #d55e00; }
 h1 { font-size: 1.4em; margin: .2em 0; } header p { margin: .3em 0; font-size: 1.05em; }
 h2 { font-size: 1.1em; margin: 1.6em 0 .4em; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; margin: .5em 0 1em; } th, td { padding: .25em .7em; text-align: left; vertical-align: top; }
+table { border-collapse: collapse; margin: .5em 0 1em; } th, td { padding: .25em .5em; text-align: left; vertical-align: top; }
 th { font-weight: 600; border-bottom: 2px solid #bbb; } td { border-bottom: 1px solid #eee; }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td, code, a { overflow-wrap: anywhere; } table.texts td:nth-child(3) { min-width: 20em; } table.texts { font-size: .93em; }
+div { overflow-x: auto; } table { font-size: .95em; } small { display: block; color: #555; }
+table.gates td:nth-child(2) { min-width: 15em; } table.gates th { vertical-align: bottom; }
+table.gates th.n { white-space: normal; }
+table.texts { table-layout: fixed; width: 100%; } table.texts td, table.facts td { overflow-wrap: anywhere; }
+table.texts th:nth-child(-n+2) { width: 5em; } table.texts th:nth-child(n+4) { width: 18%; }
 img { max-width: 100%; } b.good { color: #00704f; } b.bad { color: #b34700; } b.quiet { color: #777; }
 code { background: #f3f3f3; padding: 0 .25em; border-radius: 3px; font-size: .93em; white-space: pre-wrap; }
 """

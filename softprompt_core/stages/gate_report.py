@@ -67,6 +67,7 @@ def log_gate_report(
         task=spec.name,
         version=version,
         decision=decision,
+        summary=_summary(evidence),
         metrics={name: {scorer: by[name] for scorer, by in scores.items() if name in by} for name in wanted},
         slices={
             name: {s: v for s, p in evidence.scorers().items() if math.isfinite(v := metric_value(p, metric, slice=name))}
@@ -75,7 +76,7 @@ def log_gate_report(
         slice_rows={name: sum(flags) for name, flags in evidence.candidate.slices.items()},
         reference=reference.replace("_", " "),
         changed=changed_from_reference(inputs, evidence),
-        comparison=comparison(spec, evidence, decision),
+        comparison=comparison(spec, evidence),
         curve=curve_figure(trained, "accuracy" if spec.is_classification else "negative_loss"),
         data=data,
         data_note=note,
@@ -89,8 +90,9 @@ def log_gate_report(
             "Prompt": f"{spec.prompt.length} vectors, started from {spec.prompt.init}, seed {trained.seed}",
         },
     )
+    title = f"{spec.name} version {version}: {decision.outcome.value.replace('_', ' ')}. {decision.verdict}"
     registry.log_text(client, run_id, report.gate_page(page), PAGE)
-    registry.log_figure(client, run_id, comparison(spec, evidence, decision), "gates/report.png")
+    registry.log_figure(client, run_id, comparison(spec, evidence, title), "gates/report.png")
     if champion is not None:
         client.set_tag(run_id, tags.COMPARED_WITH, str(champion))
 
@@ -106,7 +108,7 @@ def changed_from_reference(inputs: Inputs, evidence: Evidence) -> ChangedAnswers
     return report.changed_answers(evidence.scorers()[reference_name(evidence)], evidence.candidate, texts)
 
 
-def comparison(spec: PromptSpec, evidence: Evidence, decision: Decision) -> Figure:
+def comparison(spec: PromptSpec, evidence: Evidence, title: str = "") -> Figure:
     """Everyone's headline metric and the candidate's advantage over the reference, with intervals and the gates' demand."""
     metric, reference = evidence.headline(), reference_name(evidence)
     demands = [
@@ -114,9 +116,25 @@ def comparison(spec: PromptSpec, evidence: Evidence, decision: Decision) -> Figu
         for gate in spec.gates
         if gate.versus == reference and gate.metric == metric and gate.slice is None
     ]
-    title = f"{spec.name}: {decision.outcome.value.replace('_', ' ')}. {decision.verdict}"
     return report.gate_figure(
         evidence.scorers(), metric=metric, reference=reference, title=title, required=max(demands, default=None)
+    )
+
+
+def _summary(evidence: Evidence) -> str:
+    """The candidate against the reference in one sentence."""
+    metric, reference = evidence.headline(), reference_name(evidence)
+    ahead = report.advantage(evidence.candidate, evidence.scorers()[reference], metric)
+    scores = evidence.metrics()
+    if ahead is None or metric not in scores["candidate"]:
+        return ""
+    name = reference.replace("_", " ")
+    value, low, high = ahead
+    said = f"{abs(value):.3g} {'better' if value > 0 else 'worse'}" if abs(value) > 1e-12 else "equal"
+    return (
+        f"Test {metric} {scores['candidate'][metric]:.4g}, {name} {scores[reference][metric]:.4g}:"
+        f" {said} (95 % interval {low:+.3g} to {high:+.3g},"
+        f" {len(evidence.candidate)} rows)."
     )
 
 
