@@ -64,8 +64,8 @@ def gate_in_words(gate: GateSpec) -> str:
         return f"{where} at least {gate.at_least:g}" if gate.at_least is not None else f"{where} at most {_written(gate.at_most)}"
     name = _NAMES.get(gate.versus, gate.versus)
     sure = f", {100 * gate.confidence:g}% sure" if gate.confidence is not None else ""
-    if gate.at_least_by is not None:
-        return f"{where} better than {name} by at least {gate.at_least_by:g}{sure}"
+    if gate.by is not None:
+        return f"{where} better than {name} by at least {gate.by:g}{sure}"
     allowed = f" by more than {gate.margin:g}" if gate.margin else ""
     return f"{where} no worse than {name}{allowed}{sure}"
 
@@ -107,7 +107,7 @@ def _relative(gate: GateSpec, words: str, candidate: Predictions, reference: Pre
     name = _NAMES.get(str(gate.versus), str(gate.versus))
     if reference is None:
         raise _Unmet(f"{name} was not evaluated")
-    required = _finite_threshold(gate.at_least_by if gate.at_least_by is not None else 0.0 - (gate.margin or 0.0))
+    required = _finite_threshold(gate.by if gate.by is not None else 0.0 - (gate.margin or 0.0))
     _same_rows(gate, candidate, reference, name)
     value, function = _measure(gate, candidate)
     other, other_function = _measure(gate, reference, f" of {name}")

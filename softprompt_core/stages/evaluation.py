@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,35 @@ from softprompt_core.stages.workspace import read_json, write_json
 
 
 @dataclass(frozen=True)
+class SeedScore:
+    """How the training of one seed ended.
+
+    Attributes:
+        validation: best validation metric (accuracy, or negative loss for generation). It alone chose the seed.
+        test: headline metric on the test rows, scored after the choice; None where it was not.
+        stopped: why the training ended.
+        chosen: whether this seed's prompt is the candidate.
+    """
+
+    seed: int
+    validation: float
+    test: float | None
+    best_step: int
+    stopped: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """What everyone answered to the test rows.
+    """All that a decision rests on: what everyone answered to the test rows, and facts about the candidate.
 
     Attributes:
         champion: None for a first version. A champion that cannot be scored any more is there with no rows at all, so that no
             gate against it can pass; ``champion_problem`` says why.
         baselines: ``hard_prompt`` and, for classification, ``majority``.
+        facts: numbers about the candidate that gates can name (``softprompt_core.spec.gates.FACTS``); one that is not known is
+            left out.
+        seeds: one entry a trained seed.
     """
 
     candidate: Predictions
@@ -35,6 +57,8 @@ class Evidence:
     baselines: Mapping[str, Predictions]
     hard_prompt: str
     champion_problem: str | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
+    seeds: tuple[SeedScore, ...] = ()
 
     def scorers(self) -> dict[str, Predictions]:
         """Everyone that answered, the candidate first."""
@@ -65,11 +89,17 @@ class Evidence:
             baselines={name: p.to_json() for name, p in self.baselines.items()},
             hard_prompt=self.hard_prompt,
             champion_problem=self.champion_problem,
+            facts=dict(self.facts),
+            seeds=[asdict(seed) for seed in self.seeds],
         )
 
     @classmethod
     def load(cls, path: Path) -> Evidence:
-        found = read_json(path)
+        return cls.from_json(read_json(path))
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Evidence:
+        """The inverse of ``to_json``. Raises KeyError, TypeError or ValueError for anything else."""
         champion = found["champion"]
         return cls(
             candidate=Predictions.from_json(found["candidate"]),
@@ -77,6 +107,8 @@ class Evidence:
             baselines={name: Predictions.from_json(p) for name, p in found["baselines"].items()},
             hard_prompt=found["hard_prompt"],
             champion_problem=found["champion_problem"],
+            facts=found["facts"],
+            seeds=tuple(SeedScore(**seed) for seed in found["seeds"]),
         )
 
 

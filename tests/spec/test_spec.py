@@ -69,7 +69,7 @@ MISTAKES = {
         11,
         "do not go with `versus`; write two gates",
     ),
-    "no condition": ("    at_least: 0.8\n", "", 11, "exactly one of `at_least`, `at_most` or `versus`"),
+    "no condition": ("    at_least: 0.8\n", "", 11, "one of `at_least`, `at_most` and `versus`"),
     "margin alone": ("at_least: 0.8", "{at_least: 0.8, margin: 0.1}", 11, "go with `versus`"),
     "margin and advantage": ("at_least: 0.8", "{versus: champion, margin: 0.1, at_least_by: 0.1}", 11, "exclude each other"),
     "two sources": ("{files: {train: rows.csv}}", "{files: {train: rows.csv}, hub: a/b}", 4, "exactly one of `files` and `hub`"),
