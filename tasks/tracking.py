@@ -14,6 +14,7 @@ from softprompt_core.spec import PromptSpec
 from softprompt_core.stages import gate_report, record, reporting
 from softprompt_core.stages.evaluation import Evidence
 from softprompt_core.stages.inputs import Inputs
+from softprompt_core.stages.monitoring import log_profile
 from softprompt_core.stages.promotion import judge
 from softprompt_core.stages.training import Trained, data_report
 
@@ -25,6 +26,7 @@ def open_run(spec: PromptSpec, inputs: Inputs, prefect_run: str | None) -> tuple
     experiment, run_id = reporting.open_run(client, spec, inputs, prefect_run)
     reporting.log_data(client, run_id, data_report(spec, inputs))
     reporting.log_rows(client, run_id, inputs)
+    log_profile(client, run_id, spec, inputs)
     return experiment, run_id
 
 

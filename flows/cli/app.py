@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from flows.cli import compare, inspecting, registry, running
+from flows.cli import compare, inspecting, monitor, registry, running
 
 app = typer.Typer(
     name="softprompt",
@@ -21,6 +21,7 @@ app.command()(running.demo)
 app.command()(running.run)
 app.command()(running.fleet)
 registry.app.command("compare")(compare.compare)
+app.command()(monitor.monitor)
 app.add_typer(registry.app, name="registry")
 app.command()(inspecting.ui)
 app.command()(inspecting.doctor)

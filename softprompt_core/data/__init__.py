@@ -6,6 +6,7 @@ the splits that the source lacks; ``slices`` marks subsets; ``findings`` makes t
 """
 
 from softprompt_core.data.content import DataChanges, SplitChange, data_changes, row_hashes
+from softprompt_core.data.fresh import FreshRows, load_fresh
 from softprompt_core.data.preparation import prepare
 from softprompt_core.data.report import BadRow, DataReport, Leak, RepeatedInput, SplitReport, TokenLengths
 from softprompt_core.data.storage import load_task_data, save_task_data
@@ -18,6 +19,7 @@ __all__ = [
     "DataChanges",
     "DataReport",
     "Example",
+    "FreshRows",
     "Leak",
     "RepeatedInput",
     "SplitChange",
@@ -26,6 +28,7 @@ __all__ = [
     "TokenLengths",
     "cell_problem",
     "data_changes",
+    "load_fresh",
     "load_task_data",
     "prepare",
     "render",

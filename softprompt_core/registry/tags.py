@@ -18,6 +18,14 @@ PREFECT_RUN = "softprompt.prefect_run"
 POSITION = "softprompt.position"
 LENGTH = "softprompt.length"
 
+KIND = "softprompt.kind"  # of a run: `monitor` or `revalidation`; a lifecycle's has none
+HEALTH = "softprompt.health"
+HEALTH_REASON = "softprompt.health_reason"
+HEALTH_VERSION = "softprompt.health_version"
+HEALTH_RUN = "softprompt.health_run"
+HEALTH_AT = "softprompt.health_at"
+MONITORED_VERSION = "softprompt.monitored_version"
+
 STATUS = "softprompt.status"
 REGISTERED = "registered"  # the value of STATUS that makes a version visible; set last
 DECIDED_AT = "softprompt.decided_at"

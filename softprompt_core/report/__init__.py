@@ -3,7 +3,8 @@
 from softprompt_core.report.changes import ChangedAnswer, ChangedAnswers, changed_answers, same_rows
 from softprompt_core.report.description import run_description, version_description
 from softprompt_core.report.figures import comparison, confusion_matrix, data_overview, learning_curve
-from softprompt_core.report.gate_figure import advantage, gate_figure, interval
+from softprompt_core.report.gate_figure import gate_figure
+from softprompt_core.report.intervals import advantage, interval
 from softprompt_core.report.page import GatePage, gate_page
 
 __all__ = [

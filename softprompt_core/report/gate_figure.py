@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from softprompt_core.evaluation import LOWER_IS_BETTER, Predictions, metric_function, slice_rows
-from softprompt_core.evaluation.metrics import Metric
-from softprompt_core.gates.bootstrap import paired_interval
+from softprompt_core.evaluation import Predictions, slice_rows
 from softprompt_core.report.figures import COLOURS, figure_of, plain, tidy
+from softprompt_core.report.intervals import advantage, interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CONFIDENCE = 0.95
-"""Of the intervals drawn, two-sided."""
 _MOST_SLICES = 20
 _GOOD, _BAD, _OPEN = "#009E73", "#D55E00", "#555555"
 
@@ -28,8 +22,6 @@ def gate_figure(
     scorers: Mapping[str, Predictions], *, metric: str, reference: str | None, title: str, required: float | None = None
 ) -> Figure:
     """Left: every scorer's value on all test rows. Right: the candidate's advantage over ``reference``, by slice.
-
-    Intervals: two-sided 95 %, percentile bootstrap over the test rows, paired on the right (Efron & Tibshirani, 1993).
 
     Args:
         scorers: name → answers, the candidate among them.
@@ -48,30 +40,6 @@ def gate_figure(
     if reference is not None:
         _advantages(panels[1], candidate, scorers[reference], metric, slices, required)
     return figure
-
-
-def interval(predictions: Predictions, metric: str, *, slice: str | None = None) -> tuple[float, float, float] | None:
-    """Value, lower and upper bound of one scorer's metric; None where it is undefined."""
-    value = metric_function(predictions, metric)
-    return None if value is None else _interval(value, lambda rows: 0.0, slice_rows(predictions, slice), 1.0)
-
-
-def advantage(
-    candidate: Predictions, reference: Predictions, metric: str, *, slice: str | None = None
-) -> tuple[float, float, float] | None:
-    """The candidate's advantage (positive: better) with its bounds, paired over the rows; None where it is undefined."""
-    new, old = metric_function(candidate, metric), metric_function(reference, metric)
-    if new is None or old is None:
-        return None
-    return _interval(new, old, slice_rows(candidate, slice), -1.0 if metric in LOWER_IS_BETTER else 1.0)
-
-
-def _interval(new: Metric, old: Metric, rows: np.ndarray, sign: float) -> tuple[float, float, float] | None:
-    if not len(rows):
-        return None
-    value = sign * (new(rows) - old(rows))
-    low, high = paired_interval(new, old, rows, (1 + CONFIDENCE) / 2, sign)
-    return (value, low, high) if all(math.isfinite(number) for number in (value, low, high)) else None
 
 
 def _values(axes: Axes, scorers: Mapping[str, Predictions], metric: str) -> None:

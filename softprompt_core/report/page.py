@@ -37,6 +37,7 @@ class GatePage:
         reference: what the candidate's answers are compared with: ``champion``, or ``hard prompt`` for a first version.
         metrics: metric → scorer → value on the test rows. ``slices``: slice → scorer → value of the first metric.
         figures: title → figure; ``comparison`` stands below the gates, others at the end.
+        seeds: a heading and a row for each trained seed.
         links: words → address. ``facts``: words → text.
     """
 
@@ -51,6 +52,7 @@ class GatePage:
     changed: ChangedAnswers | None = None
     comparison: Figure | None = None
     curve: Figure | None = None
+    seeds: Sequence[Sequence[str]] = ()
     data: DataChanges | None = None
     data_note: str = ""
     tokens: Sequence[tuple[str, Sequence[str], float | None]] = ()
@@ -67,13 +69,13 @@ def gate_page(page: GatePage) -> str:
     parts = [
         f'<header class="{_TONES.get(decision.outcome, "bad")}"><h1>{escape(name)}: {escape(ended)}</h1>'
         f"<p>{escape(decision.verdict)}</p>{f'<p>{escape(page.summary)}</p>' if page.summary else ''}</header>",
-        _section("Why: the gates", _gates(decision.results)),
+        _section("Why: the gates", _gates(decision)),
         _section("Candidate and the others, with 95 % intervals", _image(page.comparison, "comparison of the scorers")),
         _section("Test rows", _scores("Metric", page.metrics, page.reference)),
         _section("Slices", _scores("Slice", page.slices, page.reference, page.slice_rows)),
         _section(f"Answers that differ from the {page.reference}'s", _changed(page.changed, page.reference)),
         _section("Data since the champion", _data(page.data, page.data_note)),
-        _section("Training", _image(page.curve, "learning curve")),
+        _section("Training", _image(page.curve, "learning curve") + _plain_table(page.seeds)),
         _section("Notes", _list(page.notes)),
         _section("What the vectors lie next to", _tokens(page.tokens)),
         _section("Where it comes from", _origin(page.links, page.facts)),
@@ -100,34 +102,36 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iter
     return f'<div><table class="{kind}"><thead>{line(headings, "th")}</thead><tbody>\n{body}\n</tbody></table></div>'
 
 
-def _gates(results: Sequence[GateResult]) -> str:
-    if not results:
+def _gates(decision: Decision) -> str:
+    if not decision.results:
         return "<p>The spec sets no gate.</p>"
-    rows, bounded = [], any(result.interval for result in results)
-    for result in results:
-        mark, tone = _MARKS[result.status]
-        span = f"{result.interval[0]:+.3g}<br>{result.interval[1]:+.3g}" if result.interval else "–"
-        rows.append(
-            [
-                f'<b class="{tone}">{mark}</b>',
-                f"{escape(result.gate)}<small>{escape(result.reason)}</small>",
-                number(result.candidate),
-                number(result.reference),
-                number(result.required),
-                "–" if result.rows is None else str(result.rows),
-                *([span] if bounded else []),
-            ]
-        )
-    heads = [
-        "",
-        "Gate and what it found",
-        "Candidate",
-        "Reference",
-        "Required",
-        "Rows",
-        *(["Advantage between"] if bounded else []),
+    heads = ("", "Gate and what it found", "Candidate", "Reference", "Better by", "Required", "Rows", "p", "Can show")
+    rows = [_gate(result, is_part) for is_part, result in decision.lines()]
+    # Without any comparison there is nothing to say in these columns.
+    kept = [place for place in range(len(heads)) if place < 3 or any(row[place] != "–" for row in rows)]
+    table = _table([heads[k] for k in kept], [[row[k] for k in kept] for row in rows], numbers=range(2, len(kept)), kind="gates")
+    if "Can show" not in [heads[k] for k in kept]:
+        return table
+    return table + "<p><small>Can show: the smallest true difference that these rows reveal in four of five tests.</small></p>"
+
+
+def _gate(result: GateResult, is_part: bool) -> list[str]:
+    mark, tone = _MARKS[result.status]
+    name = f"– {result.slice}" if is_part else result.gate
+    ahead = "–" if result.advantage is None else f"{result.advantage + 0.0:+.3g}"
+    if result.interval:
+        ahead += f"<small>{result.interval[0]:+.3g}<br>{result.interval[1]:+.3g}</small>"
+    return [
+        f'<b class="{tone}">{mark}</b>',
+        f"{escape(name)}<small>{escape(result.reason)}</small>",
+        number(result.candidate),
+        number(result.reference),
+        ahead,
+        number(result.required),
+        "–" if result.rows is None else str(result.rows),
+        number(result.p_value),
+        number(result.detectable),
     ]
-    return _table(heads, rows, numbers=range(2, len(heads)), kind="gates")
 
 
 def _scores(what: str, values: Mapping[str, Mapping[str, float]], reference: str, rows: Mapping[str, int] | None = None) -> str:
@@ -187,6 +191,10 @@ def _data(data: DataChanges | None, note: str) -> str:
         ]
         tables += _table(("Label (training rows)", "Share before", "Share now", "Points"), shares, numbers=(1, 2, 3))
     return said + tables
+
+
+def _plain_table(rows: Sequence[Sequence[str]]) -> str:
+    return _table([escape(cell) for cell in rows[0]], [[escape(cell) for cell in row] for row in rows[1:]]) if rows else ""
 
 
 def _tokens(tokens: Sequence[tuple[str, Sequence[str], float | None]]) -> str:

@@ -12,6 +12,7 @@ from softprompt_core.data import DataChanges, DataReport, data_changes, load_tas
 from softprompt_core.evaluation import metric_value
 from softprompt_core.gates import Decision
 from softprompt_core.interpretation import nearest_tokens
+from softprompt_core.markdown import number
 from softprompt_core.registry import tags
 from softprompt_core.report import ChangedAnswers, GatePage
 from softprompt_core.soft_prompt import SoftPrompt
@@ -78,6 +79,7 @@ def log_gate_report(
         changed=changed_from_reference(inputs, evidence),
         comparison=comparison(spec, evidence),
         curve=curve_figure(trained, "accuracy" if spec.is_classification else "negative_loss"),
+        seeds=_seeds(evidence),
         data=data,
         data_note=note,
         tokens=_tokens(spec, trained),
@@ -112,7 +114,7 @@ def comparison(spec: PromptSpec, evidence: Evidence, title: str = "") -> Figure:
     """Everyone's headline metric and the candidate's advantage over the reference, with intervals and the gates' demand."""
     metric, reference = evidence.headline(), reference_name(evidence)
     demands = [
-        gate.at_least_by if gate.at_least_by is not None else -(gate.margin or 0.0)
+        gate.by if gate.by is not None else -(gate.margin or 0.0)
         for gate in spec.gates
         if gate.versus == reference and gate.metric == metric and gate.slice is None
     ]
@@ -166,6 +168,17 @@ def change_lines(client: MlflowClient, name: str, inputs: Inputs, evidence: Evid
 def curve_figure(trained: Trained, metric: str) -> Figure:
     """The learning curve of one seed; ``metric`` names the validation metric."""
     return report.learning_curve(curve(trained), metric=metric, best_step=facts(trained)["best_step"])
+
+
+def _seeds(evidence: Evidence) -> list[list[str]]:
+    """The spread over seeds; nothing to say about a single one."""
+    if len(evidence.seeds) < 2:
+        return []
+    rows = [
+        [f"{s.seed}{' (candidate)' if s.chosen else ''}", number(s.validation), number(s.test), str(s.best_step), s.stopped]
+        for s in evidence.seeds
+    ]
+    return [["Seed", "Validation", f"Test {evidence.headline()}", "Best step", "Ended"], *rows]
 
 
 def _tokens(spec: PromptSpec, trained: Trained) -> list[tuple[str, list[str], float | None]]:
