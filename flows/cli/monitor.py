@@ -11,6 +11,7 @@ from flows.cli.running import Json
 
 if TYPE_CHECKING:
     from softprompt_core.stages.monitoring import HealthResult
+    from softprompt_core.stages.revalidation import Revalidation
 
 _MARKS = {"ok": "✓", "worse": "✗", "shifted": "≠", "unknown": "?"}
 
@@ -62,3 +63,60 @@ def _print(result: HealthResult) -> None:
     if result.run_url:
         print(result.run_url)
     print(f"{result.task}: {result.health.value}")
+
+
+def revalidate(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME|SPEC|DIR...", help="Tasks, spec files or folders of them. Default: every champion."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base in question: hub id, folder or bundled. Default: the one that each spec names.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub model.")] = None,
+    json: Json = False,
+) -> None:
+    """List which champions still hold after a change of the base model; promotes nothing.
+
+    holds: trained on this very content, or the vectors pass the task's gates on it. fails: they do not pass. cannot: vectors of
+    another width, no gates, or data or base that cannot be read.
+
+    Exits 0 when all hold, 21 when one fails, 31 when one cannot be tried; 40 and 50 as other commands do.
+    """
+    from flows.cli.output import print_json
+    from flows.environment import prepare_environment
+    from softprompt_core.errors import InvalidInput
+
+    if revision is not None and base is None:
+        raise InvalidInput("a revision needs a base", where="--revision", do="name it with --base")
+    prepare_environment()
+    from softprompt_core.stages import record
+
+    record.client()
+    from flows.revalidate import run_revalidation
+
+    place = str(Path(base).expanduser().absolute()) if base is not None and Path(base).expanduser().is_dir() else base
+    found = run_revalidation(targets or [], place, revision)
+    if json:
+        print_json([one.to_json() for one in found])
+    elif not found:
+        print("There is no champion yet.")
+    else:
+        _print_revalidation(found)
+    raise typer.Exit(max((one.validity.exit_code for one in found), default=0))
+
+
+def _print_revalidation(found: list[Revalidation]) -> None:
+    from flows.cli.output import print_table
+
+    for one in found:
+        print(f"\n{one.task}: {one.reason}")
+        for line in one.gates:
+            print(line)
+    print()
+    heads = ("task", "champion", "trained on", "base", "scored", "validity")
+    cells = (
+        (f"v{one.version}" if one.version else "–", one.trained_on or "–", one.base or "–", "yes" if one.scored else "no")
+        for one in found
+    )
+    print_table(heads, [(one.task, *row, one.validity.value) for one, row in zip(found, cells, strict=True)])

@@ -39,7 +39,7 @@ def quality(fresh: Predictions, promoted: Predictions, *, margin: float, confide
         low, high = newcombe(int(new.sum()), len(new), int(old.sum()), len(old), confidence)
     else:
         low, high = welch(new, old, confidence)
-    error = math.sqrt(new.var(ddof=1) / len(new) + old.var(ddof=1) / len(old))
+    error = math.sqrt(_variance(new, bool(promoted.labels)) + _variance(old, bool(promoted.labels)))
     detectable = margin + (float(norm.ppf(confidence)) + _POWER_Z) * error
     worse = high < -margin
     words = f"{abs(change):.3g} {'lower' if change < 0 else 'higher'} than" if abs(change) > 1e-12 else "equal to"
@@ -82,6 +82,14 @@ def welch(a: np.ndarray, b: np.ndarray, confidence: float) -> tuple[float, float
         return change, change
     found = ttest_ind(a, b, equal_var=False).confidence_interval(2 * confidence - 1)
     return float(found.low), float(found.high)
+
+
+def _variance(rows: np.ndarray, right_or_wrong: bool) -> float:
+    """Of the mean. Shares get one hit and one miss more (Agresti & Caffo, 2000): 20 of 20 right is not certainty."""
+    if not right_or_wrong:
+        return float(rows.var(ddof=1)) / len(rows)
+    share = (rows.sum() + 1) / (len(rows) + 2)
+    return float(share * (1 - share)) / (len(rows) + 2)
 
 
 def _per_row(predictions: Predictions, metric: str) -> np.ndarray:

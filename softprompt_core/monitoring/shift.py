@@ -71,7 +71,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _finding(test: _Test, p: float, level: float) -> Finding:
     shifted = p < level and test.effect >= test.least
-    reason = f"{test.what} {'has shifted' if shifted else 'is as in training'}: {test.words} (p = {p:.2g})"
+    reason = f"{test.what} {'has shifted' if shifted else 'is as in training'}: {test.words} (corrected p = {p:.2g})"
     return Finding(test.what, "shifted" if shifted else "ok", reason, {"p_value": p, "effect": test.effect})
 
 
@@ -117,7 +117,7 @@ def _labels(trained: Mapping[str, int], fresh: Mapping[str, int]) -> _Test | Non
     shares = table / table.sum(axis=1, keepdims=True)
     most = int(np.abs(shares[1] - shares[0]).argmax())
     words = f"{names[most]} is {shares[1][most]:.1%} of the answers, {shares[0][most]:.1%} in training"
-    return _Test("label shares", float(found.pvalue), float(np.sqrt(found.statistic / table.sum())), _LEAST_CRAMERS_V, words)
+    return _Test("mix of labels", float(found.pvalue), float(np.sqrt(found.statistic / table.sum())), _LEAST_CRAMERS_V, words)
 
 
 def _answers(promoted: Predictions, fresh: Predictions) -> _Test:
@@ -134,4 +134,4 @@ def _answers(promoted: Predictions, fresh: Predictions) -> _Test:
     name = fresh.labels[best]
     words = f"the mean probability of {name} is {after[:, best].mean():.2f}, {before[:, best].mean():.2f} on the test rows"
     p = min(1.0, float(tests[best].pvalue) * count)
-    return _Test("answers", p, float(tests[best].statistic), _LEAST_DISTANCE, words)
+    return _Test("mix of answers", p, float(tests[best].statistic), _LEAST_DISTANCE, words)

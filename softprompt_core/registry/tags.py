@@ -24,6 +24,7 @@ HEALTH_REASON = "softprompt.health_reason"
 HEALTH_VERSION = "softprompt.health_version"
 HEALTH_RUN = "softprompt.health_run"
 HEALTH_AT = "softprompt.health_at"
+VALIDITY = "softprompt.validity"
 MONITORED_VERSION = "softprompt.monitored_version"
 
 STATUS = "softprompt.status"
