@@ -126,6 +126,9 @@ def _decided(
     )
     for attempt in range(1, _TRIES + 1):
         try:
+            # Before any alias moves: a champion whose evidence is missing could not be explained.
+            log_evaluation(spec, inputs, run_id, evidence_file)
+            log_gate_report(spec, inputs, evidence_file, chosen, experiment, run_id, version, champion, _prefect_url())
             decision = decide_and_promote(spec, version, champion, evidence_file, run_id, by="softprompt-lifecycle")
             break
         except ChampionMoved:
@@ -133,8 +136,6 @@ def _decided(
                 raise
             folder, champion = _champion(spec, inputs)
             evidence_file = evaluate_prompt(spec, inputs, chosen.prompt, str(folder) if folder else None)
-    log_evaluation(spec, inputs, run_id, evidence_file)
-    log_gate_report(spec, inputs, evidence_file, decision, chosen, experiment, run_id, version, champion, _prefect_url())
     evidence = Evidence.load(Path(evidence_file))
     changes = gate_report.change_lines(client, spec.name, inputs, evidence, champion)
     if attempt > 1:

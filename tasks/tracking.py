@@ -9,7 +9,6 @@ from prefect.cache_policies import NO_CACHE
 
 from softprompt_core import registry
 from softprompt_core.errors import Outcome
-from softprompt_core.gates import Decision
 from softprompt_core.spec import PromptSpec
 from softprompt_core.stages import gate_report, record, reporting
 from softprompt_core.stages.evaluation import Evidence
@@ -55,7 +54,6 @@ def log_gate_report(
     spec: PromptSpec,
     inputs: Inputs,
     evidence: str,
-    decision: Decision,
     chosen: Trained,
     experiment: str,
     run_id: str,
@@ -70,7 +68,7 @@ def log_gate_report(
         spec,
         inputs,
         found,
-        decision,
+        judge(spec, found),
         chosen,
         experiment=experiment,
         run_id=run_id,

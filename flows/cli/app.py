@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from flows.cli import compare, inspecting, monitor, registry, running
+from flows.cli import compare, gates, inspecting, monitor, registry, running
 
 app = typer.Typer(
     name="softprompt",
@@ -24,6 +24,7 @@ registry.app.command("compare")(compare.compare)
 app.command()(monitor.monitor)
 app.command()(monitor.revalidate)
 app.add_typer(registry.app, name="registry")
+app.add_typer(gates.app, name="gates")
 app.command()(inspecting.ui)
 app.command()(inspecting.doctor)
 app.command()(inspecting.schema)

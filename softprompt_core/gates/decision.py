@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from softprompt_core.errors import Outcome
 from softprompt_core.markdown import markdown_table, number
-from softprompt_core.spec.models import GateSpec
+from softprompt_core.spec.gates import GateSpec
 
 Status = Literal["passed", "failed", "skipped"]
 
@@ -145,7 +145,12 @@ class Decision:
         """For terminals: the verdict, then one line a gate and a slice."""
         shown = [(f"  – {r.slice}" if is_part else r.gate, r) for is_part, r in self.lines()]
         width = max((len(name) for name, _ in shown), default=0)
-        return "\n".join([self.verdict, *(f"  {_MARKS[r.status]} {name:<{width}}  {r.reason}" for name, r in shown)])
+        return "\n".join([self.verdict, *(f"  {_MARKS[r.status]} {name:<{width}}  {r.reason}{_power(r)}" for name, r in shown)])
+
+
+def _power(result: GateResult) -> str:
+    """What the rows of a comparison could have shown, so that nobody reads a small difference as a finding."""
+    return "" if result.detectable is None else f" [{result.rows} rows can show {result.detectable:.2g}]"
 
 
 def difference(result: GateResult) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from softprompt_core.evaluation import Predictions
+from softprompt_core.gates.holm import holm
 from softprompt_core.monitoring.health import Finding
 from softprompt_core.monitoring.profile import InputProfile
 
@@ -58,15 +59,6 @@ def shifts(
         tests.append(_answers(*answers))
     corrected = holm([test.p for test in tests])
     return tuple(_finding(test, p, 1 - confidence) for test, p in zip(tests, corrected, strict=True))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for their number (Holm, 1979), in the order given."""
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = largest
-    return corrected
 
 
 def _finding(test: _Test, p: float, level: float) -> Finding:

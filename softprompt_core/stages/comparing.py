@@ -20,12 +20,12 @@ from softprompt_core.report import ChangedAnswers, changed_answers, same_rows
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import load_spec
+from softprompt_core.stages.explaining import EVIDENCE_FILE
 from softprompt_core.stages.gate_report import ROWS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-EVIDENCE = "evaluation/evidence.json"
 _EXAMPLES = "evaluation/examples.json"
 
 
@@ -110,7 +110,7 @@ def resolve_version(client: MlflowClient, name: str, given: str) -> Version:
 
 def stored_answers(client: MlflowClient, version: Version) -> Predictions | None:
     """What a version answered to the test rows when it was judged; None where its run does not tell any more."""
-    found = registry.read_json(client, version.run_id, EVIDENCE)
+    found = registry.read_json(client, version.run_id, EVIDENCE_FILE)
     return None if found is None else Predictions.from_json(found["candidate"])
 
 
@@ -125,7 +125,7 @@ def _answers(client: MlflowClient, a: Version, b: Version) -> tuple[tuple[Predic
     # When one was judged, the other may have been champion, and answered the same rows.
     for judged, against in ((b, a), (a, b)):
         compared = client.get_run(judged.run_id).data.tags.get(tags.COMPARED_WITH)
-        found = registry.read_json(client, judged.run_id, EVIDENCE) if compared == str(against.version) else None
+        found = registry.read_json(client, judged.run_id, EVIDENCE_FILE) if compared == str(against.version) else None
         if found is not None and found["champion"] and found["champion"]["ids"]:
             pair = Predictions.from_json(found["champion"]), Predictions.from_json(found["candidate"])
             said = (

@@ -20,8 +20,8 @@ from softprompt_core.report import same_rows
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import BaseModelSpec, PromptSpec, load_spec
-from softprompt_core.stages.comparing import EVIDENCE
 from softprompt_core.stages.evaluation import Evidence
+from softprompt_core.stages.explaining import EVIDENCE_FILE
 from softprompt_core.stages.promotion import judge
 from softprompt_core.stages.record import run_url, stores
 
@@ -110,7 +110,7 @@ def _evidence(
     same = champion.tags.get(tags.DATA_FINGERPRINT) == data.fingerprint
     note = "" if same else " The data have changed since it was trained; these are the test rows of now."
     moved = Scorer(base, spec, test, data.labels).soft(replace(prompt, base=base.identity), "candidate")
-    stored = registry.read_json(client, champion.run_id, EVIDENCE)
+    stored = registry.read_json(client, champion.run_id, EVIDENCE_FILE)
     before, problem = _before(prompt, spec, data, moved, stored if same else None)
     template, hard = best_hard_prompt(base, spec, data.splits["validation"], test, data.labels)
     baselines = {"hard_prompt": hard}
@@ -167,7 +167,7 @@ def _record(
         for metric, value in all_metrics(predictions).items()
     }
     registry.log_metrics(client, run_id, metrics)
-    registry.log_json(client, run_id, evidence.to_json(), EVIDENCE)
+    registry.log_json(client, run_id, evidence.to_json(), EVIDENCE_FILE)
     registry.log_json(client, run_id, decision.to_json(), "gates/decision.json")
     words = (
         f"Champion version {champion.version} of {name}, trained on {prompt.base.short}: {validity.value}.\n\n**{reason}**\n\n"
