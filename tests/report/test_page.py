@@ -23,7 +23,9 @@ DECISION = Decision(False, Outcome.REJECTED, "1 of 1 gate failed.", (FAILED,))
 def answers(scorer: str, predicted: str, gold: str = "aaaabbbb") -> Predictions:
     rows = len(gold)
     slices = {"first": (True,) * 4 + (False,) * (rows - 4), "none": (False,) * rows}
-    return Predictions(scorer, tuple(f"test/{i}" for i in range(rows)), tuple(gold), tuple(predicted), (0.5,) * rows, slices, ("a", "b"))
+    return Predictions(
+        scorer, tuple(f"test/{i}" for i in range(rows)), tuple(gold), tuple(predicted), (0.5,) * rows, slices, ("a", "b")
+    )
 
 
 CHAMPION, CANDIDATE = answers("champion", "aaaabbaa"), answers("candidate", "abaabbbb")
@@ -38,7 +40,9 @@ def page(**changes: object) -> str:
         slices={"first": {"candidate": 0.75, "champion": 1.0}},
         slice_rows={"first": 4},
         changed=changed_answers(CHAMPION, CANDIDATE, {f"test/{i}": f"text {i}" for i in range(8)}),
-        comparison=gate_figure({"candidate": CANDIDATE, "champion": CHAMPION}, metric="accuracy", reference="champion", title="t"),
+        comparison=gate_figure(
+            {"candidate": CANDIDATE, "champion": CHAMPION}, metric="accuracy", reference="champion", title="t"
+        ),
         curve=learning_curve([{"step": 1, "loss": 1.0}]),
         data=DataChanges((SplitChange("train", 60, 62, 3, 1, 18),), {"a": (0.5, 0.75)}),
         tokens=[("0", ["film 0.91"], 0.5)],
@@ -97,7 +101,9 @@ def test_the_page_needs_nothing_else_and_runs_nothing() -> None:
 
 def test_other_peoples_words_never_become_markup() -> None:
     evil = answers("champion", "aaaabbaa")
-    evil = dataclasses.replace(evil, ids=(EVIL, *evil.ids[1:]), gold=(EVIL, *evil.gold[1:]), predicted=(EVIL, *evil.predicted[1:]))
+    evil = dataclasses.replace(
+        evil, ids=(EVIL, *evil.ids[1:]), gold=(EVIL, *evil.gold[1:]), predicted=(EVIL, *evil.predicted[1:])
+    )
     other = dataclasses.replace(evil, scorer="candidate", predicted=(EVIL + "2", *evil.predicted[1:]))
     gate = GateResult(EVIL, "failed", EVIL, slice=EVIL)
     text = page(
@@ -136,7 +142,11 @@ def test_generated_texts_are_ordered_by_how_much_they_lost() -> None:
     gold = ("the cat sat down", "a b c", "x y")
     before = Predictions("champion", ("0", "1", "2"), gold, ("the cat sat", "a b", "z"), (1.0,) * 3, {}, ())
     after = Predictions("candidate", ("0", "1", "2"), gold, ("the cat", "nothing", "x y"), (1.0,) * 3, {}, ())
-    assert [(row.id, row.kind) for row in changed_answers(before, after, {}).rows] == [("1", "worse"), ("0", "worse"), ("2", "better")]
+    assert [(row.id, row.kind) for row in changed_answers(before, after, {}).rows] == [
+        ("1", "worse"),
+        ("0", "worse"),
+        ("2", "better"),
+    ]
 
 
 def test_answers_to_other_rows_are_not_compared() -> None:
