@@ -21,7 +21,7 @@ from softprompt_core.report.changes import ChangedAnswer, ChangedAnswers, Kind
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SHOWN: Mapping[Kind, int] = {"worse": 40, "better": 20, "other": 10}
+_SHOWN: Mapping[Kind, int] = {"worse": 20, "better": 10, "other": 5}
 _KINDS: Mapping[Kind, str] = {"worse": "worse", "better": "better", "other": "different"}
 _LONGEST_TEXT = 400
 _TONES = {Outcome.PROMOTED: "good", Outcome.AWAITING_APPROVAL: "wait"}
@@ -105,7 +105,7 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iter
 def _gates(decision: Decision) -> str:
     if not decision.results:
         return "<p>The spec sets no gate.</p>"
-    heads = ("", "Gate and what it found", "Candidate", "Reference", "Better by", "Required", "Rows", "p", "Can show")
+    heads = ("", "Gate and what it found", "Candidate", "Reference", "Better by", "Required", "Rows", "Can show")
     rows = [_gate(result, is_part) for is_part, result in decision.lines()]
     # Without any comparison there is nothing to say in these columns.
     kept = [place for place in range(len(heads)) if place < 3 or any(row[place] != "–" for row in rows)]
@@ -129,8 +129,7 @@ def _gate(result: GateResult, is_part: bool) -> list[str]:
         ahead,
         number(result.required),
         "–" if result.rows is None else str(result.rows),
-        number(result.p_value),
-        number(result.detectable),
+        "–" if result.detectable is None else f"{result.detectable:.2g}",
     ]
 
 

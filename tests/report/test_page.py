@@ -158,7 +158,7 @@ def test_long_lists_and_texts_are_cut_and_say_so() -> None:
     gold = "a" * 200
     changed = changed_answers(answers("champion", gold, gold), answers("candidate", "b" * 200, gold), {"test/0": "x" * 5000})
     text = page(changed=changed)
-    assert "160 more are in evaluation/examples.json" in text and "x" * 401 not in text
+    assert "180 more are in evaluation/examples.json" in text and "x" * 401 not in text
 
 
 def test_intervals_hold_the_value_and_a_scorer_is_never_ahead_of_itself() -> None:
