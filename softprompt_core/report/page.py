@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _SHOWN: Mapping[Kind, int] = {"worse": 20, "better": 10, "other": 5}
 _KINDS: Mapping[Kind, str] = {"worse": "worse", "better": "better", "other": "different"}
 _LONGEST_TEXT = 400
+_LONGEST_WORD = 24  # answers that are no longer get narrow columns
 _TONES = {Outcome.PROMOTED: "good", Outcome.AWAITING_APPROVAL: "wait"}
 _MARKS = {"passed": ("✓", "good"), "failed": ("✗", "bad"), "skipped": ("–", "quiet")}
 
@@ -161,7 +162,8 @@ def _changed(changed: ChangedAnswers | None, reference: str) -> str:
     heads = ("", "Row", "Input", "Gold", escape(reference.capitalize()), "Candidate")
     more = len(changed.rows) - len(shown)
     rest = f"<p>{more} more are in evaluation/examples.json.</p>" if more else ""
-    return said + _table(heads, [_changed_row(row) for row in shown], kind="texts") + rest
+    words = max(len(text) for row in shown for text in (row.gold, row.before, row.after)) <= _LONGEST_WORD
+    return said + _table(heads, [_changed_row(row) for row in shown], kind="texts words" if words else "texts") + rest
 
 
 def _changed_row(row: ChangedAnswer) -> list[str]:
@@ -245,7 +247,8 @@ div { overflow-x: auto; } table { font-size: .95em; } small { display: block; co
 table.gates td:nth-child(2) { min-width: 15em; } table.gates th { vertical-align: bottom; }
 table.gates th.n { white-space: normal; }
 table.texts { table-layout: fixed; width: 100%; } table.texts td, table.facts td { overflow-wrap: anywhere; }
-table.texts th:nth-child(-n+2) { width: 5em; } table.texts th:nth-child(n+4) { width: 18%; }
+table.texts th:nth-child(-n+2) { width: 5em; } table.texts th:nth-child(n+4) { width: 20%; }
+table.words th:nth-child(n+4) { width: 11%; }
 img { max-width: 100%; } b.good { color: #00704f; } b.bad { color: #b34700; } b.quiet { color: #777; }
 code { background: #f3f3f3; padding: 0 .25em; border-radius: 3px; font-size: .93em; white-space: pre-wrap; }
 """

@@ -60,7 +60,7 @@ def revalidate(
 
     ``holds``: the base has the content that the champion was trained on, or its vectors pass the gates on it. ``fails``: they
     do not. ``cannot``: vectors of another width, no gates, or data or base that cannot be read. A champion that holds on changed
-    content still refuses to be served there: a version of its own has to be trained, which may start from these vectors.
+    content still refuses to be served there: a version of its own has to be trained.
 
     Args:
         base: the base in question; by default the one that ``spec`` names, else the one that the champion's own spec names.

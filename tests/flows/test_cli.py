@@ -59,7 +59,9 @@ def content(home: Path) -> list[str]:
         return list(database.iterdump())
 
 
-@pytest.mark.parametrize("command", ["--help", "run --help", "registry --help", "schema", "--version"])
+@pytest.mark.parametrize(
+    "command", ["--help", "run --help", "registry --help", "monitor --help", "registry compare --help", "schema", "--version"]
+)
 def test_help_and_schema_load_nothing_heavy(command: str) -> None:
     code = f"""
 import sys
