@@ -220,7 +220,8 @@ def outcomes_page(commands: str) -> str:
             "Every lifecycle ends in exactly one outcome. The Prefect state's name, the MLflow run's tag `softprompt.outcome`, "
             "the command's last line and `--json` all say the same one.",
             table(("Outcome", "Exit", "Meaning"), rows),
-            "## After a lifecycle\n\nTwo commands look at champions and change nothing about them ([monitoring](../monitoring.md)). "
+            "## After a lifecycle\n\nTwo commands look at champions and change nothing about them "
+            "([monitoring](../monitoring.md)). "
             "With several tasks the largest code counts; 40 and 50 mean what they mean above.",
             table(
                 ("`softprompt monitor`", "Exit", "Meaning"),

@@ -30,7 +30,7 @@ def revalidate(targets: list[str] | None = None, base: str | None = None, revisi
     """
     wanted = BaseModelSpec(id=base, revision=revision) if base is not None else None
     flow_run = runtime.flow_run.get_id()
-    found = [_one(name, wanted, spec, flow_run) for name, spec in _champions(targets or [])]
+    found = [one if isinstance(one, Revalidation) else _one(*one, wanted, flow_run) for one in _champions(targets or [])]
     counts = {validity: sum(one.validity is validity for one in found) for validity in Validity}
     words = ", ".join(f"{count} {validity.value}" for validity, count in counts.items() if count) or "no champion"
     table = [{"task": one.task, "champion": one.version, "validity": one.validity.value, "reason": one.reason} for one in found]
@@ -48,26 +48,36 @@ def run_revalidation(targets: list[str], base: str | None, revision: str | None)
     return [Revalidation(**{**one, "validity": Validity(one["validity"])}) for one in known]
 
 
-def _one(name: str, base: BaseModelSpec | None, spec: PromptSpec | None, flow_run: str | None) -> Revalidation:
+def _one(name: str, spec: PromptSpec | None, base: BaseModelSpec | None, flow_run: str | None) -> Revalidation:
     try:
         return revalidate_champion(name, base, spec, flow_run)
     except SoftpromptError as error:
         return Revalidation(name, Validity.CANNOT, str(error))
 
 
-def _champions(targets: list[str]) -> list[tuple[str, PromptSpec | None]]:
-    """Task and, where it is given, its spec of now. Without targets every task that has a champion."""
+def _champions(targets: list[str]) -> list[tuple[str, PromptSpec | None] | Revalidation]:
+    """Task and, where it is given, its spec of now; for a spec that cannot be read, what there is to say about it.
+
+    Without targets every task that has a champion.
+    """
     if not targets:
         versions = registry.list_versions(record.client())
         return [(version.name, None) for version in versions if tags.CHAMPION in version.aliases]
-    found: list[tuple[str, PromptSpec | None]] = []
+    found: list[tuple[str, PromptSpec | None] | Revalidation] = []
     for target in targets:
         path = Path(target)
         if path.is_dir():
-            found += [(spec.name, spec) for spec in map(load_spec, spec_files(path))]
+            found += map(_of_file, spec_files(path))
         elif path.suffix in (".yaml", ".yml") or path.is_file():
-            spec = load_spec(path)
-            found.append((spec.name, spec))
+            found.append(_of_file(path))
         else:
             found.append((target, None))
     return found
+
+
+def _of_file(path: Path) -> tuple[str, PromptSpec | None] | Revalidation:
+    try:
+        spec = load_spec(path)
+    except SoftpromptError as error:
+        return Revalidation(path.stem, Validity.CANNOT, str(error))
+    return spec.name, spec

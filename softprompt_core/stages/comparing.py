@@ -111,7 +111,10 @@ def resolve_version(client: MlflowClient, name: str, given: str) -> Version:
 def stored_answers(client: MlflowClient, version: Version) -> Predictions | None:
     """What a version answered to the test rows when it was judged; None where its run does not tell any more."""
     found = registry.read_json(client, version.run_id, EVIDENCE_FILE)
-    return None if found is None else Predictions.from_json(found["candidate"])
+    try:
+        return None if found is None else Predictions.from_json(found["candidate"])
+    except (KeyError, TypeError, ValueError):  # an older release of this library wrote it in another form
+        return None
 
 
 def _answers(client: MlflowClient, a: Version, b: Version) -> tuple[tuple[Predictions, Predictions] | None, str]:

@@ -148,11 +148,13 @@ def since_champion(client: MlflowClient, name: str, inputs: Inputs, champion: in
     if found.tags.get(tags.DATA_FINGERPRINT) == inputs.data:
         return None, f"Version {champion} was trained on the same data."
     before = registry.read_json(client, found.run_id, DATA_REPORT)
-    if before is None:
+    try:
+        report_before = DataReport.from_json(before or {})
+    except ValueError:  # it is gone, or an older release of this library wrote it in another form
         return None, f"The data differ from those of version {champion}, whose run no longer tells what they were."
     data = load_task_data(inputs.workspace.data)
     hashes = registry.read_json(client, found.run_id, ROWS)
-    return data_changes(DataReport.from_json(before), data.report, hashes, row_hashes(data.splits)), f"Since version {champion}:"
+    return data_changes(report_before, data.report, hashes, row_hashes(data.splits)), f"Since version {champion}:"
 
 
 def change_lines(client: MlflowClient, name: str, inputs: Inputs, evidence: Evidence, champion: int | None) -> list[str]:

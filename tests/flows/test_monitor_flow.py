@@ -135,6 +135,10 @@ def test_revalidation_lists_who_holds_and_promotes_nothing(watched: Path, taught
     (changed,) = run_revalidation(["watched"], str(other), None)
     every = {one.task: one.validity for one in run_revalidation([], "bundled", None)}
     (none,) = run_revalidation(["nobody"], None, None)
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "broken.yaml").write_text("name: [")
+    (broken,) = run_revalidation([str(tmp_path / "specs")], None, None)
+    assert (broken.task, broken.validity) == ("broken", Validity.CANNOT)
     assert (same.validity, same.scored) == (Validity.HOLDS, False)
     assert (changed.validity, changed.scored) == (Validity.FAILS, True) and len(changed.gates) == 3
     assert every["watched"] is Validity.CANNOT
