@@ -68,18 +68,17 @@ def detectable(differing: int, rows: int, confidence: float) -> float | None:
 
     Solves the sample size ``n = (z_c √ψ + z_p √(ψ − Δ²))² / Δ²`` for Δ (Miettinen, 1968; Connor, 1987, Biometrics 43, 207-211).
     ψ is the share of rows that differ, as observed; a Δ above it takes that many differing rows, so that also a test without any
-    has an answer. Never less than what the exact test needs: k rows that all differ in one direction have the p value 2^-k.
+    has an answer.
     """
     z, power = _NORMAL.inv_cdf(confidence), _NORMAL.inv_cdf(POWER)
-    least = math.ceil(math.log2(1 / (1 - confidence)) - 1e-9) / rows
+    # Rows that all differ in one direction halve the exact test's p value each.
+    possible = 0.5**rows <= 1 - confidence
 
     def enough(delta: float) -> bool:
         psi = max(differing / rows, delta)
         return rows * delta**2 >= (z * math.sqrt(psi) + power * math.sqrt(psi - delta**2)) ** 2
 
-    if least > 1 or not enough(1.0):
-        return None
-    return max(_crossing(enough, 0.0, 1.0), least)
+    return _crossing(enough, 0.0, 1.0) if possible and enough(1.0) else None
 
 
 def _crossing(true_above: Callable[[float], bool], low: float = -1.0, high: float = 1.0) -> float:

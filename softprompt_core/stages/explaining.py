@@ -69,16 +69,39 @@ def explain(client: MlflowClient, name: str, version: int) -> Explanation:
     found = registry.get(client, name, version)
     with tempfile.TemporaryDirectory() as place:
         spec = load_spec(registry.download(client, name, version, Path(place)) / SPEC_FILE)
-        evidence = _read(client, found, EVIDENCE_FILE, Path(place), Evidence.from_json)
-        stored = _read(client, found, DECISION_FILE, Path(place), Decision.from_json)
+        recorded = _recorded(client, found)
+        stored, evidence = _decided(client, found, recorded, Path(place))
     replayed = judge(spec, evidence)
     differences, notes = _compared(stored, replayed)
-    entries = [e for e in registry.history(client, name) if e.candidate == version and e.evidence.run_id == found.run_id]
-    if entries and fingerprint(stored.to_json()) not in {e.evidence.report for e in entries}:
-        differences.append("the ledger names another decision than the stored one: it was changed after it was recorded")
-    if not entries:
+    if recorded is None:
         notes.append("the ledger has no entry for this version yet")
+    elif fingerprint(stored.to_json()) != recorded:
+        differences.append("the ledger names another decision than the stored one: it was changed after it was recorded")
     return Explanation(found, stored, replayed, evidence, tuple(differences), tuple(notes))
+
+
+def _recorded(client: MlflowClient, version: Version) -> str | None:
+    """The hash of the last decision about a version that the ledger names; None without an entry."""
+    entries = reversed(registry.history(client, version.name))
+    about = (e for e in entries if e.candidate == version.version and e.evidence.run_id == version.run_id)
+    return next((e.evidence.report for e in about if e.status != "superseded"), None)
+
+
+def _decided(client: MlflowClient, version: Version, recorded: str | None, place: Path) -> tuple[Decision, Evidence]:
+    """The stored decision that the ledger names, and its evidence.
+
+    Gates that run again later, because the champion moved before a person approved, leave a second pair in the run:
+    ``gates/<any name>.json`` and ``gates/<any name>-evidence.json``.
+    """
+    files = [item.path for item in client.list_artifacts(version.run_id, "gates") if item.path.endswith(".json")]
+    for file in files:
+        beside = file.removesuffix(".json") + "-evidence.json"
+        if beside in files:
+            again: Decision = _read(client, version, file, place, Decision.from_json)
+            if fingerprint(again.to_json()) == recorded:
+                return again, _read(client, version, beside, place, Evidence.from_json)
+    stored: Decision = _read(client, version, DECISION_FILE, place, Decision.from_json)
+    return stored, _read(client, version, EVIDENCE_FILE, place, Evidence.from_json)
 
 
 def _compared(stored: Decision, replayed: Decision) -> tuple[list[str], list[str]]:

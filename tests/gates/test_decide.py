@@ -127,6 +127,14 @@ def test_a_label_metric_needs_enough_rows_with_that_label() -> None:
     assert "only 19 test rows" in result(gate(metric="recall/yes", at_least=0), candidate).reason
 
 
+def test_a_label_metric_is_compared_on_the_rows_of_that_label() -> None:
+    champion = answers([i >= 8 for i in range(80)])  # the first four "no" rows and four "yes" rows wrong
+    candidate = answers([i >= 8 or i % 2 == 0 for i in range(80)])  # the "no" rows right
+    found = result(gate(metric="recall/no", versus="champion", confidence=0.95), candidate, champion)
+    assert (found.wins, found.losses, found.rows, found.test) == (4, 0, 40, "mcnemar")
+    assert found.status == "failed" and found.p_value == pytest.approx(1 / 16)
+
+
 def test_a_slice_gate_looks_at_its_slice_only() -> None:
     long = {"long": [i < 20 for i in range(40)]}
     candidate = answers([i >= 5 for i in range(40)], slices=long)  # 15/20 there, 35/40 overall

@@ -19,6 +19,7 @@ from softprompt_core.registry import (
     log_params,
     log_table,
     log_text,
+    read_json,
     start_run,
     tags,
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 
 from softprompt_core import registry
 from softprompt_core.errors import Outcome
+from softprompt_core.fingerprint import fingerprint
 from softprompt_core.gates import Decision
+from softprompt_core.registry.ledger import new_key, write
 from softprompt_core.spec import load_spec
 from softprompt_core.spec.gates import FACTS
 from softprompt_core.stages import record, reporting, training
@@ -171,6 +174,28 @@ def test_numbers_of_another_release_are_no_other_verdict(changed: Any, decided: 
     found = explain(record.client(), NAME, decided.version)
     assert found.notes == ("numbers or words differ from the stored report: it was made by another release",)
     assert [d for d in found.differences if "ledger" not in d] == []
+
+
+def test_of_several_decisions_the_one_that_the_ledger_names_last_is_replayed(decided: Decided, at_home: None) -> None:
+    """Gates that ran again against another champion leave their own decision and evidence."""
+    client = record.client()
+    spec_gates = decided.decision.results
+    other = replace(decided.evidence, champion=replace(decided.evidence.candidate, scorer="champion"))
+    with tempfile.TemporaryDirectory() as place:
+        spec = load_spec(registry.download(client, NAME, decided.version, Path(place)) / "spec.yaml")
+    again = judge(spec, other)
+    assert [r.status for r in again.results] == ["passed"] * len(spec_gates)
+    registry.log_json(client, decided.run_id, again.to_json(), "gates/again-champion-1.json")
+    registry.log_json(client, decided.run_id, other.to_json(), "gates/again-champion-1-evidence.json")
+    assert explain(client, NAME, decided.version).stored == decided.decision
+    entry = registry.history(client, NAME)[-1]
+    later = replace(entry, key=new_key(), evidence=registry.Evidence(decided.run_id, fingerprint(again.to_json())))
+    write(client, NAME, later)
+    try:
+        found = explain(client, NAME, decided.version)
+        assert found.same and found.stored == found.replayed == again
+    finally:
+        client.delete_registered_model_tag(NAME, later.key)
 
 
 @pytest.mark.parametrize("file", [EVIDENCE_FILE, DECISION_FILE])
