@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +120,19 @@ def test_a_degraded_champion_stays_champion_and_an_automation_starts_its_lifecyc
     assert [run.parameters["spec"] for run in started] == [str(watched)]
 
 
+def test_rows_without_answers_are_compared_by_what_they_look_like(watched: Path, tmp_path: Path) -> None:
+    plain = [{"text": row["text"]} for row in spoilt(80, 0)]
+    other = [{"text": f"{row['text']} maybe sure question answer world maybe sure"} for row in plain]
+    (same,) = look("watched", data=write_rows(tmp_path / "same.csv", plain))
+    (shifted,) = look("watched", data=write_rows(tmp_path / "other.csv", other))
+    (few,) = look("watched", data=write_rows(tmp_path / "few.csv", plain[:12]))
+    assert (same.health, same.labelled) == (Health.HEALTHY, False)
+    assert shifted.health is Health.UNKNOWN and "input content has shifted" in shifted.reason
+    assert few.health is Health.UNKNOWN and "Only 12 usable fresh rows, 30 needed" in few.reason
+    metrics = record.client().get_run(str(same.run_id)).data.metrics
+    assert not [name for name in metrics if name.startswith("fresh/")]  # nobody knows the right answers
+
+
 def test_a_task_that_cannot_be_checked_does_not_stop_the_others(watched: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "fresh.csv", spoilt(80, 0))
     unknown, fine = look("nobody", "watched", data=data)
@@ -144,3 +160,37 @@ def test_revalidation_lists_who_holds_and_promotes_nothing(watched: Path, taught
     assert every["watched"] is Validity.CANNOT
     assert (none.validity, none.reason) == (Validity.CANNOT, "There is no champion.")
     assert registry.aliases(record.client(), "watched") == before
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any]]:
+    """Run a command in this process: exit code, and what it printed as JSON."""
+    from flows.cli import main
+
+    def run(*arguments: str | Path) -> tuple[int, Any]:
+        monkeypatch.setattr(sys, "argv", ["softprompt", *map(str, arguments), "--json"])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_the_commands_print_json_alone_and_exit_by_what_they_found(
+    watched: Path, tmp_path: Path, command: Callable[..., tuple[int, Any]]
+) -> None:
+    fine = write_rows(tmp_path / "fine.csv", spoilt(80, 0))
+    bad = write_rows(tmp_path / "bad.csv", spoilt(80, 40))
+    code, (found,) = command("monitor", "watched", "--data", fine)
+    assert (code, found["health"], found["findings"][0]["what"]) == (0, "healthy", "accuracy")
+    assert command("monitor", "watched", "--data", bad)[0] == 21
+    assert command("monitor", "watched", "--data", bad, "--margin", "0.9")[0] == 0
+    assert command("monitor", "watched", "--data", fine, "--min-rows", "100")[0] == 31
+    code, both = command("monitor", "nobody", "watched", "--data", fine)
+    assert (code, [one["health"] for one in both]) == (40, ["unknown", "healthy"])
+    code, (found,) = command("revalidate", "watched", "--base", "bundled")
+    assert (code, found["validity"]) == (31, "cannot")
+    assert command("revalidate", watched)[0] == 0
+    code, found = command("registry", "compare", "watched", "1", "champion")
+    assert (code, found["changed"]["changed"], found["spec"]) == (0, [], {})
