@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from flows.cli import gates, inspecting, registry, running
+from flows.cli import compare, gates, inspecting, monitor, registry, running
 
 app = typer.Typer(
     name="softprompt",
@@ -21,6 +21,9 @@ app = typer.Typer(
 app.command()(running.demo)
 app.command()(running.run)
 app.command()(running.fleet)
+registry.app.command("compare")(compare.compare)
+app.command()(monitor.monitor)
+app.command()(monitor.revalidate)
 app.add_typer(registry.app, name="registry")
 app.add_typer(gates.app, name="gates")
 app.command()(inspecting.ui)

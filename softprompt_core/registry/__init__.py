@@ -13,6 +13,7 @@ from softprompt_core.registry.runs import (
     log_params,
     log_table,
     log_text,
+    read_json,
     start_run,
 )
 from softprompt_core.registry.stores import Stores, connect, default_stores, masked
@@ -53,6 +54,7 @@ __all__ = [
     "log_table",
     "log_text",
     "masked",
+    "read_json",
     "record_decision",
     "register",
     "start_run",

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from softprompt_core.spec.frozen import Frozen
 from softprompt_core.spec.gates import EVERY_SLICE, GateSpec
+from softprompt_core.spec.monitor import MonitorSpec
 
 
 def _as_list(value: Any) -> Any:
@@ -299,6 +300,8 @@ class PromptSpec(Frozen):
     """Conditions for promotion; all must pass. None: never promoted."""
     approval: Literal["none", "required"] = "none"
     """`required`: a person promotes after the gates have passed."""
+    monitor: MonitorSpec = MonitorSpec()
+    """How the champion is watched."""
     schedule: ScheduleSpec | None = None
     """When to retrain; used by deployments."""
 

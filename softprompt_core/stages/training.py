@@ -14,6 +14,7 @@ from softprompt_core.base_model import BaseModel, load_base
 from softprompt_core.data import DataReport, load_task_data
 from softprompt_core.encoding import Row, answer_ids, encode_inputs, frequent_ids, input_limit
 from softprompt_core.errors import Diverged
+from softprompt_core.interpretation import drift
 from softprompt_core.label_words import LabelTokens
 from softprompt_core.soft_prompt import SoftPrompt, initial_weights, read_npy
 from softprompt_core.soft_prompt.tensor import Position, require_room
@@ -91,13 +92,13 @@ def train_seeds(
         for seed in seeds
     ]
     results = train_prompts(encoded.base, jobs, encoded.position, engines=encoded.engines)
-    finite = [result for result in results if isinstance(result, TrainedPrompt)]
+    finite = [(job, result) for job, result in zip(jobs, results, strict=True) if isinstance(result, TrainedPrompt)]
     if not finite:
         raise next(result for result in results if isinstance(result, Diverged))
-    return [_written(spec, encoded, inputs, settings, result) for result in finite]
+    return [_written(spec, encoded, inputs, job, result) for job, result in finite]
 
 
-def _written(spec: PromptSpec, encoded: _Encoded, inputs: Inputs, settings: Settings, result: TrainedPrompt) -> Trained:
+def _written(spec: PromptSpec, encoded: _Encoded, inputs: Inputs, job: Job, result: TrainedPrompt) -> Trained:
     place, seed = inputs.workspace, result.seed
     metric, loss = result.best_score[0], -result.best_score[1]
     trained = Trained(seed, str(place.prompt(seed)), str(place.training(seed)), metric, loss, result.seconds, result.stopped)
@@ -105,8 +106,9 @@ def _written(spec: PromptSpec, encoded: _Encoded, inputs: Inputs, settings: Sett
         return trained
     SoftPrompt(result.weights, encoded.position, encoded.base.identity, spec.name, encoded.labels).save(place.prompt(seed))
     history = [{k: v if v == v else None for k, v in entry.items()} for entry in result.history]
-    facts = dict(settings=settings.to_dict(), history=history, best_step=result.best_step, steps=result.steps)
+    facts = dict(settings=job.settings.to_dict(), history=history, best_step=result.best_step, steps=result.steps)
     facts |= dict(seconds=result.seconds, stopped=result.stopped, slow_path=encoded.engines.train.reason)
+    facts |= dict(drift=drift(job.start, result.weights).to_json())
     write_json(place.training(seed), facts)
     return trained
 
@@ -130,6 +132,11 @@ def facts(trained: Trained) -> dict[str, Any]:
     """Effective settings, history, step and seconds of a training."""
     found: dict[str, Any] = read_json(Path(trained.facts))
     return found
+
+
+def curve(trained: Trained) -> list[dict[str, float]]:
+    """The history of a training; NaN where a value is missing."""
+    return [{k: float("nan") if v is None else v for k, v in entry.items()} for entry in facts(trained)["history"]]
 
 
 def data_report(spec: PromptSpec, inputs: Inputs) -> DataReport:
