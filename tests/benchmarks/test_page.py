@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import ours, shapes
+from benchmarks import shapes
 from benchmarks.__main__ import run
 from benchmarks.orchestration import parts
 from benchmarks.page import Requirement, Section, render
@@ -62,7 +62,3 @@ def test_useful_operations_are_those_that_torch_counts_where_nothing_is_wasted()
         model(inputs_embeds=embedded, use_cache=False, logits_to_keep=1).logits.sum().backward()
     counted = useful(model, [len(row.input_ids)], 4, "prefix", 1)
     assert counter.get_total_flops() == pytest.approx(counted, rel=0.15)
-
-
-def test_the_adapter_says_whether_prompts_are_trained_together():
-    assert isinstance(ours.JOINT, bool) and (ours.score_mixed is None or callable(ours.score_mixed))
