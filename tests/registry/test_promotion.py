@@ -9,7 +9,6 @@ from softprompt_core.registry import (
     Entry,
     Evidence,
     aliases,
-    connect,
     get,
     history,
     last_decided,
