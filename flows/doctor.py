@@ -45,7 +45,7 @@ def repair() -> list[Finding]:
         client = record.client()
         for task in registry.clear_dead_tickets(client):
             yield Finding("ok", "repair", f"{task}: a dead process no longer holds up decisions")
-        for name in sorted({version.name for version in registry.list_versions(client)}):
+        for name in sorted({found.name for found in registry.list_versions(client)}):
             yield from _safely(partial(_settle, name), f"repair {name}")
         for run_id in registry.end_all_killed_runs(client):
             yield Finding("ok", "repair", f"run {run_id} ended as KILLED; its process is gone")
@@ -117,7 +117,7 @@ def _ledger() -> Iterator[Finding]:
     from softprompt_core.stages import record
 
     client, odd = record.client(), 0
-    for name in sorted({version.name for version in registry.list_versions(client)}):
+    for name in sorted({found.name for found in registry.list_versions(client)}):
         now = registry.standing(client, name)
         do = "`softprompt doctor --repair` settles it, and so does the next decision"
         for entry in now.open:
@@ -125,7 +125,7 @@ def _ledger() -> Iterator[Finding]:
             found = (
                 f"{name}: {entry.action} version {entry.candidate} was begun at {entry.at:%Y-%m-%d %H:%M:%S} UTC and not finished"
             )
-            yield Finding("warning", "ledger", found, f"if nobody is at work on it: {do}")
+            yield Finding("warning", "ledger", f"{begun} and not finished", f"if nobody is at work on it: {do}")
         if now.moved_by_hand:
             odd += 1
             yield Finding("warning", "ledger", f"{name}: {now.moved_by_hand}", do)

@@ -29,7 +29,7 @@ def list_(json: Json = False) -> None:
     by_task: dict[str, list[Version]] = {}
     for version in registry.list_versions(client):
         by_task.setdefault(version.name, []).append(version)
-    found = []
+    found: list[dict[str, Any]] = []
     for name, versions in sorted(by_task.items()):
         newest = max(versions, key=lambda v: v.version)
         champion = next((v for v in versions if registry.tags.CHAMPION in v.aliases), None)
@@ -114,7 +114,7 @@ def history(name: Name, json: Json = False) -> None:
     entries = registry.history(client, name)
     if not entries and not registry.list_versions(client, name):
         raise _unknown(name)
-    rows = [
+    rows: list[dict[str, Any]] = [
         dict(
             when=entry.at.isoformat(timespec="seconds"),
             who=entry.by,
@@ -168,7 +168,7 @@ def pending(
     from softprompt_core.stages import record
 
     client, now = record.client(), datetime.now(UTC)
-    rows = [
+    rows: list[dict[str, Any]] = [
         dict(
             task=p.version.name,
             version=p.version.version,

@@ -1,8 +1,8 @@
 """What a ledger entry does to aliases and tags, step by step. A process may die before any step; ``recovery`` goes on from there.
 
 For the champion: 1. entry ``intent`` (by the caller)  2. alias ``champion``  3. alias ``previous``  4. read back
-5. alias ``challenger``  6. version tags  7. entry ``completed``. As long as step 2 has not been done nothing has been moved, and all
-that follows can be repeated, so a broken decision is either taken for void or completed.
+5. alias ``challenger``  6. version tags  7. entry ``completed``. As long as step 2 has not been done nothing has been moved, and
+all that follows can be repeated, so a broken decision is either taken for void or completed.
 """
 
 from __future__ import annotations

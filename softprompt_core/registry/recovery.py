@@ -43,7 +43,11 @@ class Standing:
 
 
 def standing(client: MlflowClient, name: str) -> Standing:
-    """Ledger and aliases from one answer of MLflow; empty when the task has no model yet. Raises InvalidInput as ``history`` does."""
+    """Ledger and aliases from one answer of MLflow; empty when the task has no model yet.
+
+    Raises:
+        InvalidInput: as ``history``.
+    """
     model = registered_model(client, name)
     if model is None:
         return Standing((), {})

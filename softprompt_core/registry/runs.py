@@ -51,7 +51,7 @@ def experiment_id(client: MlflowClient, task_name: str, stores: Stores) -> str:
 def start_run(
     client: MlflowClient, experiment_id: str, run_name: str, tags: Mapping[str, str | None], parent_run_id: str | None = None
 ) -> str:
-    """Open a run and return its id. Tags that are None are left out, long ones are cut. Runs that a killed process left are ended."""
+    """Open a run and return its id. Tags that are None are left out, long ones are cut. Ends what a killed process left."""
     if parent_run_id is None:
         end_killed_runs(client, [experiment_id])
     given = {key: shortened(str(value), RUN_TAG_LIMIT) for key, value in tags.items() if value is not None}

@@ -200,7 +200,7 @@ def _ensure_queue(client: MlflowClient) -> None:
 
 
 def _patiently(call: Callable[[], T]) -> T:
-    """MLflow gives up after three collisions on one number, and SQLite when it is busy; with many processes that is no failure."""
+    """MLflow gives up after three collisions on a number, and SQLite when it is busy; with many processes that is no failure."""
     from mlflow.exceptions import MlflowException
 
     for attempt in range(20):

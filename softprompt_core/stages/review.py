@@ -1,4 +1,4 @@
-"""A person's decision about a version: approve, reject, promote. The gates run again when the champion is not the one they saw."""
+"""A person's decision about a version: approve, reject, promote. The gates run again when the champion has moved."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def review(name: str, version: int, verb: Verb, *, by: str, reason: str, overrid
     - ``approve``: a version that awaits approval becomes champion. If the champion has moved since its gates ran, they run again
       against the new one, and if they fail now the version is rejected.
     - ``reject``: it is turned down.
-    - ``promote``: a version that was promoted before becomes champion if its gates pass against the present one. With ``override``
-      any version that was decided about does, whatever gates say.
+    - ``promote``: a version that was promoted before becomes champion if its gates pass against the present one. With
+      ``override`` any version that was decided about does, whatever the gates say.
 
     Raises:
         InvalidInput: nobody's name or no reason; no such version; it cannot be decided about in this way, or no more;

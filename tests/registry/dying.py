@@ -1,4 +1,4 @@
-"""Dies as by kill -9 right before a named step of a decision. Forks for each of the given works, so that MLflow is imported once."""
+"""Dies as by kill -9 right before a named step of a decision. Forks for each work, so that MLflow is imported once."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _last(client, name):
     return entry.action, entry.status, entry.candidate, entry.previous_champion
 
 
-# What a death before each step leads to: the champion and the previous one after the repair, the last entry and the outcome of version 3.
+# What a death before each step leads to, after the repair: the aliases, the last entry, and the outcome of version 3.
 UNDONE = ({"champion": 2, "previous": 1}, ("promote", "completed", 2, 1), None)
 VOID = ({"champion": 2, "previous": 1}, ("promote", "superseded", 3, 2), None)
 DONE = ({"champion": 3, "previous": 2}, ("promote", "completed", 3, 2), "promoted")
@@ -177,7 +177,7 @@ def test_a_champion_that_a_person_moved_is_said_and_written_down(client, stores,
 
 def test_a_clock_that_is_behind_does_not_change_the_order_of_entries(client, stores, name):
     _task(client, stores, name)
-    (first, second) = history(client, name)
+    _, second = history(client, name)
     ahead = second.key.replace(second.key[len(tags.LEDGER_PREFIX) :][:4], "2999")
     client.set_registered_model_tag(name, ahead, client.get_registered_model(name).tags[second.key])
     client.delete_registered_model_tag(name, second.key)
