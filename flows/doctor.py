@@ -122,9 +122,7 @@ def _ledger() -> Iterator[Finding]:
         do = "`softprompt doctor --repair` settles it, and so does the next decision"
         for entry in now.open:
             odd += 1
-            found = (
-                f"{name}: {entry.action} version {entry.candidate} was begun at {entry.at:%Y-%m-%d %H:%M:%S} UTC and not finished"
-            )
+            begun = f"{name}: {entry.action} version {entry.candidate} was begun at {entry.at:%Y-%m-%d %H:%M:%S} UTC"
             yield Finding("warning", "ledger", f"{begun} and not finished", f"if nobody is at work on it: {do}")
         if now.moved_by_hand:
             odd += 1

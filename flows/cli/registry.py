@@ -106,7 +106,7 @@ def show(
 @app.command()
 def history(name: Name, json: Json = False) -> None:
     """The ledger of decisions: when, who, what, why."""
-    from flows.cli.output import print_json, print_table
+    from flows.cli.output import print_json
     from softprompt_core import registry
     from softprompt_core.stages import record
 
@@ -136,21 +136,8 @@ def history(name: Name, json: Json = False) -> None:
     elif not rows:
         print(f"{name}: no decision has been made yet")
     else:
-        print_table(
-            ("when", "who", "action", "version", "champion before", "why", "evidence"),
-            [
-                (
-                    row["when"].replace("+00:00", "Z"),
-                    row["who"],
-                    row["action"] + (" (override)" if row["override"] else "") + _unfinished(row["status"]),
-                    _cell(row["version"] if not row["deleted"] else ", ".join(map(str, row["deleted"]))),
-                    _cell(row["champion_before"]),
-                    row["why"],
-                    f"run {row['run_id'][:8]}" if row["run_id"] else "–",
-                )
-                for row in rows
-            ],
-        )
+        for row in rows:
+            print(_told(row))
     by_hand = registry.standing(client, name).moved_by_hand
     if by_hand and not json:
         print(f"! {name}: {by_hand}")
@@ -213,8 +200,17 @@ def _note(version: Version) -> str | None:
     return "expired" if version.approval_expired() else "rolled back" if tags.WITHDRAWN in version.tags else None
 
 
-def _unfinished(status: str) -> str:
-    return {"completed": "", "superseded": ", nothing moved", "intent": ", not finished"}[status]
+def _told(row: dict[str, Any]) -> str:
+    """One entry of the ledger in two lines: what was done, and why."""
+    action = row["action"] + (" (override)" if row["override"] else "")
+    about = f" version {row['version']}" if row["version"] is not None else ""
+    if row["deleted"]:
+        about = f" versions {', '.join(map(str, row['deleted']))}"
+    before = f"champion before: version {row['champion_before']}" if row["champion_before"] else "no champion before"
+    status = {"completed": "", "superseded": "  NOTHING MOVED", "intent": "  NOT FINISHED"}[row["status"]]
+    run = f"  run {row['run_id'][:8]}" if row["run_id"] else ""
+    when = row["when"].replace("+00:00", "Z").replace("T", " ")
+    return f"{when}  {action}{about}  by {row['who']}  ({before}){run}{status}\n    {row['why'] or 'no reason given'}"
 
 
 def _run_url(client: MlflowClient, run_id: str) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from softprompt_core import registry
-from softprompt_core.errors import InvalidInput, Outcome
+from softprompt_core.errors import InvalidInput, Outcome, Unavailable
 from softprompt_core.fingerprint import fingerprint
 from softprompt_core.registry import ChampionMoved, tags
 from softprompt_core.registry import Evidence as LedgerEvidence
@@ -66,7 +66,7 @@ def review(name: str, version: int, verb: Verb, *, by: str, reason: str, overrid
         InvalidInput: nobody's name or no reason; no such version; it cannot be decided about in this way, or no more;
             the gates must run again and what they need is not there any more.
         ChampionMoved: the champion kept moving while the gates ran.
-        Unavailable: MLflow or the base model cannot be reached, or somebody else keeps deciding.
+        Unavailable: MLflow, a version's files or the base model cannot be reached, or somebody else keeps deciding.
     """
     by, reason = registry.named(by, name), registry.explained(reason, name)
     client = record.client()
@@ -185,7 +185,7 @@ def judge_again(client: MlflowClient, version: Version, champion: int | None) ->
     from softprompt_core.stages.promotion import judge
 
     with _scratch(version) as scratch:
-        folder = registry.download(client, version.name, version.version, scratch / "candidate")
+        folder = _files(client, version, scratch / "candidate")
         spec = load_spec(folder / SPEC_FILE)
         stored = _stored_evidence(client, version, scratch)
         if champion is None:
@@ -193,13 +193,26 @@ def judge_again(client: MlflowClient, version: Version, champion: int | None) ->
                 return judge(spec, replace(stored, champion=None, champion_problem=None))
             return judge(spec, _scored_again(version, spec, folder, None, scratch, stored))
         other = registry.get(client, version.name, champion)
-        theirs = registry.download(client, version.name, champion, scratch / "champion")
+        theirs = _files(client, other, scratch / "champion")
         if stored is not None and _comparable(version, other, spec, load_spec(theirs / SPEC_FILE)):
             found = _stored_evidence(client, other, scratch)
             if found is not None and _same_rows(stored, found):
                 answers = replace(found.candidate, scorer="champion")
                 return judge(spec, replace(stored, champion=answers, champion_problem=None))
         return judge(spec, _scored_again(version, spec, folder, theirs, scratch, stored))
+
+
+def _files(client: MlflowClient, version: Version, to: Path) -> Path:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return registry.download(client, version.name, version.version, to)
+    except (MlflowException, OSError) as error:
+        raise Unavailable(
+            f"its files cannot be read, and the gates must run again: {str(error).strip().splitlines()[0]}",
+            where=f"{version.name} version {version.version}",
+            do="make the artifact store reachable from here",
+        ) from None
 
 
 def _comparable(version: Version, other: Version, spec: PromptSpec, others: PromptSpec) -> bool:
