@@ -3,8 +3,8 @@
 ``python -m flows.approval`` serves it: the deployment `softprompt-approval/form` then shows a form at "Run → Custom run".
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: a runner loads this file by its path, under a name that is not in sys.modules, and
+# Prefect then cannot resolve annotations that are text.
 from typing import Annotated, Any, Literal
 
 from prefect import flow
@@ -18,20 +18,20 @@ from tasks.promotion import review_version
 
 @flow(name="softprompt-approval")
 def approval(
-    name: Annotated[str, Field(description="The task's name.")],
-    version: Annotated[int, Field(description="The version that waits; `softprompt registry pending` lists them.", ge=1)],
-    decision: Annotated[Literal["approve", "reject"], Field(description="Gates run again if the champion has moved.")],
-    by: Annotated[str, Field(description="Your name; it stands in the ledger.", min_length=1)],
-    reason: Annotated[str, Field(description="Why, in a sentence; it stands in the ledger.", min_length=1)],
+    name: str,
+    version: Annotated[int, Field(ge=1)],
+    decision: Literal["approve", "reject"],
+    by: Annotated[str, Field(min_length=1)],
+    reason: Annotated[str, Field(min_length=1)],
 ) -> State[Any]:
     """Decide about a version whose gates have passed.
 
     Args:
-        name: the task's name.
-        version: the version that waits.
-        decision: approve or reject.
-        by: who decides.
-        reason: why.
+        name: The task's name.
+        version: The version that waits; `softprompt registry pending` lists them.
+        decision: If the champion has moved since the gates ran, approving runs them again.
+        by: Your name. It stands in the ledger.
+        reason: Why, in a sentence. It stands in the ledger.
     """
     try:
         done = review_version(name, version, decision, by, reason)

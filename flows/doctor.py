@@ -116,19 +116,26 @@ def _ledger() -> Iterator[Finding]:
     from softprompt_core import registry
     from softprompt_core.stages import record
 
-    client, odd = record.client(), 0
-    for name in sorted({found.name for found in registry.list_versions(client)}):
-        now = registry.standing(client, name)
-        do = "`softprompt doctor --repair` settles it, and so does the next decision"
-        for entry in now.open:
+    odd = 0
+    for name in sorted({found.name for found in registry.list_versions(record.client())}):
+        for finding in _safely(partial(_unsettled, name), f"ledger of {name}"):
             odd += 1
-            begun = f"{name}: {entry.action} version {entry.candidate} was begun at {entry.at:%Y-%m-%d %H:%M:%S} UTC"
-            yield Finding("warning", "ledger", f"{begun} and not finished", f"if nobody is at work on it: {do}")
-        if now.moved_by_hand:
-            odd += 1
-            yield Finding("warning", "ledger", f"{name}: {now.moved_by_hand}", do)
+            yield finding
     if not odd:
         yield Finding("ok", "ledger", "says what the aliases say")
+
+
+def _unsettled(name: str) -> Iterator[Finding]:
+    from softprompt_core import registry
+    from softprompt_core.stages import record
+
+    now = registry.standing(record.client(), name)
+    do = "`softprompt doctor --repair` settles it, and so does the next decision"
+    for entry in now.open:
+        begun = f"{name}: {entry.action} version {entry.candidate} was begun at {entry.at:%Y-%m-%d %H:%M:%S} UTC"
+        yield Finding("warning", "ledger", f"{begun} and not finished", f"if nobody is at work on it: {do}")
+    if now.moved_by_hand:
+        yield Finding("warning", "ledger", f"{name}: {now.moved_by_hand}", do)
 
 
 def _prefect() -> Iterator[Finding]:

@@ -42,7 +42,7 @@ def list_(json: Json = False) -> None:
                 newest_outcome=newest.tags.get(registry.tags.OUTCOME),
                 newest_note=_note(newest),
                 base=newest.tags.get(registry.tags.BASE_ID),
-                moved_by_hand=registry.standing(client, name).moved_by_hand,
+                moved_by_hand=_by_hand(client, name),
             )
         )
     if json:
@@ -198,6 +198,17 @@ def _note(version: Version) -> str | None:
     from softprompt_core.registry import tags
 
     return "expired" if version.approval_expired() else "rolled back" if tags.WITHDRAWN in version.tags else None
+
+
+def _by_hand(client: MlflowClient, name: str) -> str | None:
+    """Whether the champion was moved by hand, in words; a ledger that cannot be read must not hide the other tasks."""
+    from softprompt_core import registry
+    from softprompt_core.errors import InvalidInput
+
+    try:
+        return registry.standing(client, name).moved_by_hand
+    except InvalidInput as error:
+        return f"{error.where}: {error.what}"
 
 
 def _told(row: dict[str, Any]) -> str:

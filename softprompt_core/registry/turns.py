@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LEASE_S = 60.0
+LEASE_S = 120.0  # longer than any single request may take, with MLflow's retries
 BEAT_S = 10.0
 PATIENCE_S = 300.0
 _POLL_S = (0.05, 0.5)
+_COLLISIONS_S = 10.0
 _WORDS = "Tickets that keep decisions about soft prompts apart. Not a model. Deleting it is safe while nothing is being decided."
 
 
@@ -143,7 +144,7 @@ def turn(client: MlflowClient, stores: Stores, task: str) -> Iterator[Turn]:
     Raises:
         Unavailable: somebody else has been busy for minutes.
     """
-    with locked(stores, f"decision {task}"):
+    with locked(stores, f"decision {task}", patience_s=PATIENCE_S + LEASE_S):
         held = Turn(client, task)
         try:
             held.take()
@@ -203,11 +204,12 @@ def _patiently(call: Callable[[], T]) -> T:
     """MLflow gives up after three collisions on a number, and SQLite when it is busy; with many processes that is no failure."""
     from mlflow.exceptions import MlflowException
 
-    for attempt in range(20):
+    began = time.monotonic()
+    while True:
         try:
             return call()
         except MlflowException as error:
-            if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "BAD_REQUEST") or attempt == 19:
+            passing = error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "BAD_REQUEST")
+            if not passing or time.monotonic() - began > _COLLISIONS_S:
                 raise
             time.sleep(random.uniform(0.02, 0.2))
-    raise AssertionError

@@ -191,6 +191,16 @@ def test_prefects_form_has_a_field_for_everything() -> None:
     assert all(field["description"] for field in schema.properties.values())
 
 
+def test_the_form_can_be_loaded_from_its_file_as_a_runner_does() -> None:
+    from prefect.flows import load_flow_from_entrypoint
+
+    loaded = load_flow_from_entrypoint(f"{ROOT / 'flows' / 'approval.py'}:approval")
+    given = {"name": "toy", "version": "3", "decision": "approve", "by": "ann", "reason": "fine"}
+    assert loaded.validate_parameters(given) == {**given, "version": 3}
+    with pytest.raises(Exception, match="decision"):
+        loaded.validate_parameters({**given, "decision": "maybe"})
+
+
 @pytest.fixture
 def three_versions(empty_home: Path) -> Path:
     """A task whose training is broken: versions without files, of a base that is nowhere. 1 was champion, 2 is, 3 waits."""
@@ -294,4 +304,7 @@ def test_a_champion_moved_by_hand_is_said_everywhere_and_repaired(three_versions
     out = here("registry", "history", "bare")[1]
     assert "moved by hand" in out
     assert "moved by hand" not in here("registry", "show", "bare")[1]
-    assert here("doctor", "--repair")[1].count("repair") <= 1
+    client.set_registered_model_tag("bare", f"{tags.LEDGER_PREFIX}yesterday", "somebody's own words")
+    code, out, _ = here("registry", "list")
+    assert code == 0 and "this ledger entry cannot be read" in out
+    assert here("doctor")[0] == 50
