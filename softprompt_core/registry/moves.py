@@ -79,17 +79,23 @@ def superseded(
     client: MlflowClient, held: Turn, name: str, entry: Entry, found: int | None, expected: int | None
 ) -> ChampionMoved:
     """Write that nothing was moved; returns the error that says why."""
-    held.confirm("entry superseded")
-    write(client, name, replace(entry, status="superseded"))
 
     def named(version: int | None) -> str:
         return "no version" if version is None else f"version {version}"
 
+    why = f"the champion is {named(found)}, not {named(expected)}"
+    void(client, held, name, entry, why)
     return ChampionMoved(
-        f"the champion is {named(found)}, not {named(expected)}; nothing was decided about version {entry.candidate}",
+        f"{why}; nothing was decided about version {entry.candidate}",
         where=name,
         do="run the task again: the gates then compare with the champion that stands now",
     )
+
+
+def void(client: MlflowClient, held: Turn, name: str, entry: Entry, why: str) -> None:
+    """Close an entry that moved nothing; ``why`` is put before its reason."""
+    held.confirm("entry superseded")
+    write(client, name, replace(entry, status="superseded", reason=f"{why}. {entry.reason}".rstrip()))
 
 
 def exists(client: MlflowClient, name: str, version: int) -> bool:

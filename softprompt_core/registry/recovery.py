@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from softprompt_core.registry.ledger import NO_EVIDENCE, Entry, last_move, new_key, read, write
-from softprompt_core.registry.moves import complete, exists, finish_move, move_challenger
+from softprompt_core.registry.moves import complete, exists, finish_move, move_challenger, void
 from softprompt_core.registry.stores import Stores
 from softprompt_core.registry.tags import CHAMPION
 from softprompt_core.registry.turns import Turn, turn
@@ -97,8 +97,7 @@ def _close(client: MlflowClient, held: Turn, name: str, entry: Entry, found: Sta
     elif there and entry.candidate == found.champion:
         finish_move(client, held, name, entry, found.entries)
         return
-    held.confirm("entry superseded")
-    write(client, name, replace(entry, status="superseded"))
+    void(client, held, name, entry, "it broke off before anything was moved")
 
 
 def _known_champion(entries: tuple[Entry, ...]) -> int | None:
