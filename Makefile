@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs clean
+.PHONY: help install demo test lint docs bench clean
 
 help:
 	@echo "make install   the environment in .venv, at the versions in constraints.txt"
@@ -11,6 +11,7 @@ help:
 	@echo "make test      all tests"
 	@echo "make lint      ruff, mypy and the import layers; changes nothing"
 	@echo "make docs      regenerates docs/reference from the code"
+	@echo "make bench     measures against peers and writes docs/benchmarks.md; BENCH=--quick for a look"
 	@echo "make clean     removes .venv, caches and build outputs"
 
 install: .venv/.installed
@@ -37,6 +38,9 @@ lint: install
 
 docs: install
 	$(BIN)/python docs/generate.py
+
+bench: install
+	$(BIN)/python -m benchmarks $(BENCH) --write docs/benchmarks.md
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

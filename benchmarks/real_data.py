@@ -72,8 +72,8 @@ def spec(name: str, data: Path) -> dict[str, Any]:
         "training": {"max_steps": STEPS},
         "evaluation": {"hard_prompts": task["hard_prompts"]},
         "gates": [
-            {"metric": "accuracy", "versus": "majority", "at_least_by": 0.05, "confidence": 0.95},
-            {"metric": "accuracy", "versus": "hard_prompt", "at_least_by": 0.05, "confidence": 0.95},
+            {"metric": "accuracy", "versus": "majority", "by": 0.05, "confidence": 0.95},
+            {"metric": "accuracy", "versus": "hard_prompt", "by": 0.05, "confidence": 0.95},
             {"metric": "accuracy", "versus": "champion", "margin": 0.01},
         ],
     }

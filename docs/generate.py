@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from flows.cli import app
-from softprompt_core.errors import Outcome
+from softprompt_core.errors import Health, Outcome, Validity
 from softprompt_core.spec import json_schema
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -194,6 +194,18 @@ def _parameter_default(parameter: Any) -> str:
     return code(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
 
 
+HEALTH_MEANINGS = {
+    Health.HEALTHY: "Fresh rows show no drop; without labels, inputs and answers look like those of the training.",
+    Health.DEGRADED: "The headline metric has surely fallen by more than `monitor.margin`.",
+    Health.UNKNOWN: "Too few or unusable rows, shifted inputs without labels, or no champion.",
+}
+VALIDITY_MEANINGS = {
+    Validity.HOLDS: "Trained on this very base, or its vectors pass the task's gates on it.",
+    Validity.FAILS: "Its vectors do not pass the gates on the base.",
+    Validity.CANNOT: "It cannot be tried there: vectors of another width, no gates, or data or base that cannot be read.",
+}
+
+
 # -- outcomes -------------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +220,17 @@ def outcomes_page(commands: str) -> str:
             "Every lifecycle ends in exactly one outcome. The Prefect state's name, the MLflow run's tag `softprompt.outcome`, "
             "the command's last line and `--json` all say the same one.",
             table(("Outcome", "Exit", "Meaning"), rows),
+            "## After a lifecycle\n\nTwo commands look at champions and change nothing about them "
+            "([monitoring](../monitoring.md)). "
+            "With several tasks the largest code counts; 40 and 50 mean what they mean above.",
+            table(
+                ("`softprompt monitor`", "Exit", "Meaning"),
+                [(code(health.value), str(health.exit_code), meaning) for health, meaning in HEALTH_MEANINGS.items()],
+            ),
+            table(
+                ("`softprompt revalidate`", "Exit", "Meaning"),
+                [(code(validity.value), str(validity.exit_code), meaning) for validity, meaning in VALIDITY_MEANINGS.items()],
+            ),
         ]
     )
 

@@ -25,7 +25,7 @@ from softprompt_core.gates import Decision
 from softprompt_core.registry import ChampionMoved, tags
 from softprompt_core.soft_prompt import FILE_NAME
 from softprompt_core.spec import PromptSpec, load_spec, parse_spec
-from softprompt_core.stages import record, reporting
+from softprompt_core.stages import gate_report, record, reporting
 from softprompt_core.stages.evaluation import Evidence
 from softprompt_core.stages.inputs import Inputs
 from softprompt_core.stages.result import LifecycleResult
@@ -34,7 +34,7 @@ from tasks.data_prep import prepare_data
 from tasks.evaluation import evaluate_prompt
 from tasks.promotion import decide_and_promote
 from tasks.registration import register_version
-from tasks.tracking import close_run, log_evaluation, log_training, open_run
+from tasks.tracking import close_run, log_evaluation, log_gate_report, log_training, open_run
 from tasks.training import check, train
 
 _FAILURES = (Outcome.INVALID, Outcome.DIVERGED, Outcome.UNAVAILABLE)
@@ -116,14 +116,18 @@ def _decided(
     flow_run: str | None,
 ) -> LifecycleResult:
     client = record.client()
-    seeds = range(spec.training.seed, spec.training.seed + spec.training.seeds)
-    trained = [train(spec, inputs, seed, _prompt_file(folder)) for seed in seeds]
+    trained = train(spec, inputs, _prompt_file(folder))
     chosen = best(trained)
     log_training(spec, experiment, run_id, trained, chosen)
     evidence_file = evaluate_prompt(spec, inputs, chosen.prompt, str(folder) if folder else None)
-    version = register_version(spec, inputs, experiment, run_id, chosen.prompt, evidence_file, flow_run)
+    version = register_version(
+        spec, inputs, experiment, run_id, chosen.prompt, evidence_file, flow_run, champion, _prefect_words()
+    )
     for attempt in range(1, _TRIES + 1):
         try:
+            # Before any alias moves: a champion whose evidence is missing could not be explained.
+            log_evaluation(spec, inputs, run_id, evidence_file)
+            log_gate_report(spec, inputs, evidence_file, chosen, experiment, run_id, version, champion, _prefect_url())
             decision = decide_and_promote(spec, version, champion, evidence_file, run_id, by="softprompt-lifecycle")
             break
         except ChampionMoved:
@@ -131,10 +135,12 @@ def _decided(
                 raise
             folder, champion = _champion(spec, inputs)
             evidence_file = evaluate_prompt(spec, inputs, chosen.prompt, str(folder) if folder else None)
-    log_evaluation(spec, inputs, run_id, evidence_file)
     evidence = Evidence.load(Path(evidence_file))
+    changes = gate_report.change_lines(client, spec.name, inputs, evidence, champion)
     if attempt > 1:
-        words = reporting.describe_version(spec, inputs, evidence, decision, experiment, run_id)
+        words = reporting.describe_version(
+            spec, inputs, evidence, decision, experiment, run_id, changes=changes, prefect=_prefect_words()
+        )
         client.update_model_version(spec.name, str(version), words)
     words = reporting.describe_run(
         spec,
@@ -144,6 +150,7 @@ def _decided(
         evidence=evidence,
         decision=decision,
         version=version,
+        changes=changes,
         prefect=_prefect_words(),
     )
     close_run(run_id, decision.outcome, words)

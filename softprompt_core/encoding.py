@@ -51,6 +51,7 @@ def encode_inputs(base: BaseModel, texts: Sequence[str], limit: int) -> tuple[li
         closed = base.kind == "encoder_decoder" and bool(ids) and ids[-1] == end
         if base.kind == "causal" and len(ids) > 1 and ids[-1] == end:
             ids = ids[:-1]  # some causal tokenizers close every text; the answer must be able to follow
+        ids = ids or [end or 0]  # a text of which nothing is left; the answer must have something to follow
         rows.append(tuple([*ids[: limit - 1], end] if closed and len(ids) > limit else ids[:limit]))
     return rows, [len(ids) for ids in encoded]
 

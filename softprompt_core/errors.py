@@ -29,6 +29,31 @@ class Outcome(StrEnum):
         return self.value.replace("_", " ").capitalize()
 
 
+class Health(StrEnum):
+    """What monitoring found out about a champion. No outcome of a lifecycle: nothing is trained, promoted or taken back."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNKNOWN = "unknown"
+
+    @property
+    def exit_code(self) -> int:
+        """In the tens of the outcome that a CI job would treat alike: 20 ``rejected``, 30 ``awaiting_approval``."""
+        return {"healthy": 0, "degraded": 21, "unknown": 31}[self.value]
+
+
+class Validity(StrEnum):
+    """Whether a champion still holds on another base model."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    CANNOT = "cannot"
+
+    @property
+    def exit_code(self) -> int:
+        return {"holds": 0, "fails": 21, "cannot": 31}[self.value]
+
+
 _EXIT_CODES = {
     Outcome.PROMOTED: 0,
     Outcome.UNCHANGED: 0,

@@ -12,6 +12,7 @@ over the whole vocabulary, where making any label likely at all is part of the t
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,6 +73,30 @@ class LabelTokens:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @functools.cached_property
+    def tokens(self) -> tuple[int, ...]:
+        """All tokens whose logits matter, sorted."""
+        return tuple(sorted({token for places in self.allowed for alternatives in places for token in alternatives}))
+
+    @functools.cached_property
+    def roots(self) -> tuple[list[int], list[int]]:
+        """The first tokens, sorted, and for each label which of them is its own."""
+        first = list(self.allowed[0][0])
+        return first, [first.index(ids[0]) for ids in self.ids]
+
+    @functools.cached_property
+    def branches(self) -> tuple[tuple[int, ...], ...]:
+        """Token runs to go on with after the input so that every later position of every label is seen; none begins another."""
+        runs = {ids[:-1] for ids in self.ids if len(ids) > 1}
+        return tuple(sorted(run for run in runs if not any(run != other and other[: len(run)] == run for other in runs)))
+
+    def in_terms_of(self, vocabulary: Sequence[int]) -> LabelTokens:
+        """The same labels with places in ``vocabulary`` for tokens: for logits of these tokens alone."""
+        place = {token: n for n, token in enumerate(vocabulary)}
+        ids = tuple(tuple(place[token] for token in label) for label in self.ids)
+        allowed = tuple(tuple(tuple(place[token] for token in some) for some in label) for label in self.allowed)
+        return LabelTokens(ids, allowed)
 
     def log_probabilities(self, logits: Tensor, tokens: Sequence[tuple[int, int]]) -> Tensor:
         """Log-probability of label tokens among their alternatives.

@@ -13,8 +13,11 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, nu
 
 
 def number(value: float | None) -> str:
-    """Four significant digits; a dash for None."""
-    return "–" if value is None else f"{value:.4g}"
+    """Four significant digits, whole numbers in full; a dash for None."""
+    if value is None:
+        return "–"
+    whole = float(value).is_integer() and abs(value) < 1e15
+    return f"{value + 0.0:.0f}" if whole else f"{value:.4g}"
 
 
 def _cell(text: str) -> str:

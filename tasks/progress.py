@@ -13,10 +13,13 @@ from softprompt_core.training import Progress as Step
 
 
 @contextmanager
-def training_progress(label: str) -> Iterator[Callable[[Step], None]]:
-    """Yield the function that training calls after every step. Writes to stderr, so that ``--json`` stays clean."""
+def training_progress(label: str) -> Iterator[Callable[[int], Callable[[Step], None]]]:
+    """Yield a function that gives, for a seed, the one that training calls after each of its steps.
+
+    Writes to stderr, so that ``--json`` stays clean.
+    """
     if not sys.stderr.isatty():
-        yield _lines(label)
+        yield lambda seed: _lines(f"{label} seed {seed}")
         return
     columns = (
         TextColumn("  [bold]{task.description}"),
@@ -26,13 +29,17 @@ def training_progress(label: str) -> Iterator[Callable[[Step], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=None, said="encoding inputs")
 
-        def show(step: Step) -> None:
-            said = f"loss {step.loss:.3f}  validation {step.metric:.3f}"
-            bar.update(task, total=step.max_steps, completed=step.step, said=said)
+        def of_seed(seed: int) -> Callable[[Step], None]:
+            task = bar.add_task(f"{label} seed {seed}", total=None, said="encoding inputs")
 
-        yield show
+            def show(step: Step) -> None:
+                said = f"loss {step.loss:.3f}  validation {step.metric:.3f}"
+                bar.update(task, total=step.max_steps, completed=step.step, said=said)
+
+            return show
+
+        yield of_seed
 
 
 def _lines(label: str) -> Callable[[Step], None]:

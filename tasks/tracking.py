@@ -10,9 +10,10 @@ from prefect.cache_policies import NO_CACHE
 from softprompt_core import registry
 from softprompt_core.errors import Outcome
 from softprompt_core.spec import PromptSpec
-from softprompt_core.stages import record, reporting
+from softprompt_core.stages import gate_report, record, reporting
 from softprompt_core.stages.evaluation import Evidence
 from softprompt_core.stages.inputs import Inputs
+from softprompt_core.stages.monitoring import log_profile
 from softprompt_core.stages.promotion import judge
 from softprompt_core.stages.training import Trained, data_report
 
@@ -23,6 +24,8 @@ def open_run(spec: PromptSpec, inputs: Inputs, prefect_run: str | None) -> tuple
     client = record.client()
     experiment, run_id = reporting.open_run(client, spec, inputs, prefect_run)
     reporting.log_data(client, run_id, data_report(spec, inputs))
+    reporting.log_rows(client, run_id, inputs)
+    log_profile(client, run_id, spec, inputs)
     return experiment, run_id
 
 
@@ -44,6 +47,36 @@ def log_training(spec: PromptSpec, experiment: str, run_id: str, trained: list[T
 def log_evaluation(spec: PromptSpec, inputs: Inputs, run_id: str, evidence: str) -> None:
     found = Evidence.load(Path(evidence))
     reporting.log_evaluation(record.client(), run_id, inputs, found, judge(spec, found))
+
+
+@task(name="gate report", cache_policy=NO_CACHE, task_run_name="gate report: {spec.name} version {version}")
+def log_gate_report(
+    spec: PromptSpec,
+    inputs: Inputs,
+    evidence: str,
+    chosen: Trained,
+    experiment: str,
+    run_id: str,
+    version: int,
+    champion: int | None,
+    prefect_url: str | None,
+) -> None:
+    """The page and figure that a reviewer reads; ``champion`` is the version that the evidence compares with."""
+    found = Evidence.load(Path(evidence))
+    gate_report.log_gate_report(
+        record.client(),
+        spec,
+        inputs,
+        found,
+        judge(spec, found),
+        chosen,
+        experiment=experiment,
+        run_id=run_id,
+        version=version,
+        champion=champion,
+        prefect_url=prefect_url,
+        notes=reporting.notes_on(found),
+    )
 
 
 @task(name="close run", cache_policy=NO_CACHE)

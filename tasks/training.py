@@ -1,4 +1,4 @@
-"""Train the soft prompt of one seed; a finished training of the same inputs is taken from Prefect's cache."""
+"""Train the soft prompts of all seeds together; a finished training of the same inputs is taken from Prefect's cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefect.context import TaskRunContext
 from softprompt_core.spec import PromptSpec
 from softprompt_core.stages import training
 from softprompt_core.stages.inputs import Inputs
-from softprompt_core.stages.training import Trained, train_seed
+from softprompt_core.stages.training import Trained, train_seeds
 from tasks.progress import training_progress
 
 
@@ -24,13 +24,13 @@ def check(spec: PromptSpec, inputs: Inputs, champion: str | None) -> None:
 
 
 def cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
-    """Data, spec, base and library source (all in the training fingerprint), and the seed.
+    """Data, spec (with its seeds), base and library source: all are in the training fingerprint.
 
     Prefect's own policies hash the task's source but not what it imports, and so serve stale results after the library changed.
     """
     if parameters["spec"].prompt.init == "champion":
         return None  # the champion that training starts from is no part of the fingerprint
-    return f"softprompt-train-{parameters['inputs'].training}-{parameters['seed']}"
+    return f"softprompt-train-{parameters['inputs'].training}"
 
 
 @task(
@@ -38,18 +38,24 @@ def cache_key(context: TaskRunContext, parameters: dict[str, Any]) -> str | None
     cache_key_fn=cache_key,
     persist_result=True,
     result_serializer="json",
-    task_run_name="train: {spec.name} seed {seed}",
+    task_run_name="train: {spec.name}",
 )
-def _train(spec: PromptSpec, inputs: Inputs, seed: int, champion: str | None) -> dict[str, Any]:
-    with training_progress(f"{spec.name} seed {seed}") as on_progress:
-        trained = train_seed(spec, inputs, seed, champion=Path(champion) if champion else None, on_progress=on_progress)
-    return asdict(trained)
+def _train(spec: PromptSpec, inputs: Inputs, champion: str | None) -> list[dict[str, Any]]:
+    with training_progress(spec.name) as on_progress:
+        trained = train_seeds(spec, inputs, champion=Path(champion) if champion else None, on_progress=on_progress)
+    return [asdict(one) for one in trained]
 
 
-def train(spec: PromptSpec, inputs: Inputs, seed: int, champion: str | None) -> Trained:
+def train(spec: PromptSpec, inputs: Inputs, champion: str | None) -> list[Trained]:
     """Run the task; a cached result whose files were deleted is computed again."""
-    prompt, facts = inputs.workspace.prompt(seed), inputs.workspace.training(seed)
-    files = prompt.exists() and facts.exists()
-    found = Trained(**_train.with_options(refresh_cache=not files)(spec, inputs, seed, champion))
+    found = _run(spec, inputs, champion, refresh=False)
+    if not all(Path(file).exists() for one in found for file in (one.prompt, one.facts)):
+        found = _run(spec, inputs, champion, refresh=True)
+    return found
+
+
+def _run(spec: PromptSpec, inputs: Inputs, champion: str | None, *, refresh: bool) -> list[Trained]:
+    found = [Trained(**one) for one in _train.with_options(refresh_cache=refresh)(spec, inputs, champion)]
     # A cached result names the files as they lay where it was made, which may be another machine or home.
-    return replace(found, prompt=str(prompt), facts=str(facts))
+    place = inputs.workspace
+    return [replace(one, prompt=str(place.prompt(one.seed)), facts=str(place.training(one.seed))) for one in found]

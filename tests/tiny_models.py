@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -33,29 +34,36 @@ def tokenizer(closing: bool = False) -> transformers.PreTrainedTokenizerFast:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
+_T5 = dict(vocab_size=320, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0)
+_OPT = dict(vocab_size=320, hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=32)
+_BART = dict(vocab_size=320, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4)
+_ROPE = dict(**SIZES, max_position_embeddings=128)
+_IDS = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2)
+# What matters: grouped heads, scaled embeddings, windows shorter than a row, learned positions, ALiBi, relative positions.
+_WINDOW = dict(sliding_window=6, layer_types=["sliding_attention", "full_attention"])
+FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
+    "llama": lambda: transformers.LlamaConfig(**_ROPE, num_key_value_heads=2),
+    "gpt2": lambda: transformers.GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=128, **_IDS),
+    "qwen3": lambda: transformers.Qwen3Config(**_ROPE, num_key_value_heads=2, head_dim=8),
+    "gemma3": lambda: transformers.Gemma3TextConfig(**_ROPE, num_key_value_heads=2, head_dim=8, **_WINDOW),
+    "mistral": lambda: transformers.MistralConfig(**_ROPE, num_key_value_heads=2, sliding_window=6),
+    "opt": lambda: transformers.OPTConfig(**_OPT, max_position_embeddings=128, **_IDS),
+    "gpt_neox": lambda: transformers.GPTNeoXConfig(**_ROPE),
+    "bloom": lambda: transformers.BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=4, **_IDS),
+    "phi": lambda: transformers.PhiConfig(**_ROPE),
+    "t5": lambda: transformers.T5Config(**_T5, pad_token_id=0, eos_token_id=2),
+    "bart": lambda: transformers.BartConfig(
+        **_BART, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=128, decoder_start_token_id=2, **_IDS
+    ),
+}
+CAUSAL = [family for family in FAMILIES if family not in ("t5", "bart")]
+
+
 def config(family: str) -> transformers.PretrainedConfig:
-    if family == "llama":
-        return transformers.LlamaConfig(**SIZES, num_key_value_heads=2, max_position_embeddings=128)
-    if family == "gpt2":
-        return transformers.GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=128)
-    if family == "qwen3":
-        return transformers.Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=8, max_position_embeddings=128)
-    if family == "t5":
-        return transformers.T5Config(
-            vocab_size=320,
-            d_model=32,
-            d_kv=8,
-            d_ff=64,
-            num_layers=2,
-            num_heads=4,
-            decoder_start_token_id=0,
-            pad_token_id=0,
-            eos_token_id=2,
-        )
-    raise ValueError(family)
+    return FAMILIES[family]()
 
 
-def save_tiny(folder: Path, family: str, seed: int = 0) -> Path:
+def save_tiny(folder: Path, family: str, seed: int = 0, spread: float = 4.0) -> Path:
     """Write a loadable model folder; weights are spread widely enough that differences between paths would show."""
     torch.manual_seed(seed)
     shape = config(family)
@@ -64,7 +72,7 @@ def save_tiny(folder: Path, family: str, seed: int = 0) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(4.0)
+                parameter.mul_(spread)
     model.save_pretrained(folder)
     tokenizer(closing=shape.is_encoder_decoder).save_pretrained(folder)
     return folder

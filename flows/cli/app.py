@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import typer
 
-from flows.cli import inspecting, registry, running
+from flows.cli import compare, gates, inspecting, monitor, registry, running
 
 app = typer.Typer(
     name="softprompt",
@@ -20,7 +21,11 @@ app = typer.Typer(
 app.command()(running.demo)
 app.command()(running.run)
 app.command()(running.fleet)
+registry.app.command("compare")(compare.compare)
+app.command()(monitor.monitor)
+app.command()(monitor.revalidate)
 app.add_typer(registry.app, name="registry")
+app.add_typer(gates.app, name="gates")
 app.command()(inspecting.ui)
 app.command()(inspecting.doctor)
 app.command()(inspecting.schema)
@@ -39,6 +44,9 @@ def main() -> None:
     """Entry point: a user's mistake is one message and an exit code, never a traceback."""
     from softprompt_core.errors import SoftpromptError
 
+    # The libraries behind a run make two million objects that live as long as the process. Python's collector would go through
+    # them again and again, and once more at the end.
+    gc.set_threshold(50_000, 20, 100)
     try:
         app()
     except SoftpromptError as error:
@@ -47,3 +55,5 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted; the next run continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+    finally:
+        gc.freeze()

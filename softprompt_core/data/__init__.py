@@ -5,6 +5,8 @@ labels and sets bad rows aside; ``validation`` refuses data as a whole; ``overla
 the splits that the source lacks; ``slices`` marks subsets; ``findings`` makes the ``report``; ``preparation`` runs it all.
 """
 
+from softprompt_core.data.content import DataChanges, SplitChange, data_changes, row_hashes
+from softprompt_core.data.fresh import FreshRows, load_fresh
 from softprompt_core.data.preparation import prepare
 from softprompt_core.data.report import BadRow, DataReport, Leak, RepeatedInput, SplitReport, TokenLengths
 from softprompt_core.data.storage import load_task_data, save_task_data
@@ -14,17 +16,23 @@ from softprompt_core.data.templates import cell_problem, render
 __all__ = [
     "SPLITS",
     "BadRow",
+    "DataChanges",
     "DataReport",
     "Example",
+    "FreshRows",
     "Leak",
     "RepeatedInput",
+    "SplitChange",
     "SplitReport",
     "TaskData",
     "TokenLengths",
     "cell_problem",
+    "data_changes",
+    "load_fresh",
     "load_task_data",
     "prepare",
     "render",
+    "row_hashes",
     "save_task_data",
     "spread",
 ]

@@ -74,13 +74,18 @@ def metric_function(predictions: Predictions, metric: str) -> Metric | None:
 
 
 def metric_rows(predictions: Predictions, metric: str, *, slice: str | None = None) -> int:
-    """Over how many rows a metric is taken: for recall and F1 of a label its gold rows, for precision the rows predicted so."""
+    """Over how many rows a metric is taken."""
+    return len(counted_rows(predictions, metric, slice=slice))
+
+
+def counted_rows(predictions: Predictions, metric: str, *, slice: str | None = None) -> np.ndarray:
+    """The rows ``[n]`` that a metric is taken over: for a label's recall and F1 its gold rows, for precision its answers."""
     rows = slice_rows(predictions, slice)
     kind, slash, label = metric.partition("/")
     if not slash:
-        return len(rows)
+        return rows
     words = predictions.predicted if kind == "precision" else predictions.gold
-    return sum(words[row] == label for row in rows)
+    return rows[np.array([words[row] == label for row in rows], dtype=bool)]
 
 
 def slice_rows(predictions: Predictions, slice: str | None) -> np.ndarray:

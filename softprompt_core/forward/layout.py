@@ -1,4 +1,9 @@
-"""Rows of different lengths in one batch: padding, positions, and batches of similar length."""
+"""Rows of different lengths in one batch: padding, packing of prompts and tokens, positions, batches of similar length.
+
+No padding ever stands between two real columns of a row: what is remembered is padded on its left, what runs is padded on its
+right. So distances between tokens are those of the row alone, whatever else the batch holds (relative positions, sliding
+windows).
+"""
 
 from __future__ import annotations
 
@@ -7,23 +12,48 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from softprompt_core.base_model import BaseModel
 
-def pad_left(rows: Sequence[Sequence[int]], pad: int = 0) -> tuple[Tensor, Tensor]:
-    """Ids ``[B, T]`` and mask ``[B, T]`` (1 = real), padding on the left: every row ends in the last column.
+_ENOUGH = 512  # tokens in a batch; on a CPU larger ones are hardly faster
 
-    Contexts are padded on the left so that prompt and answer stand in the same columns for all rows, and logits are needed for
-    those columns only.
-    """
-    width = max((len(row) for row in rows), default=0)
-    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], dtype=torch.long).view(len(rows), width)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], dtype=torch.long).view(len(rows), width)
-    return ids, mask
+Piece = int | tuple[int, ...]  # the number of a prompt, or token ids
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad: int = 0) -> tuple[Tensor, Tensor]:
-    """Ids ``[B, T]`` and mask ``[B, T]``, padding on the right."""
-    ids, mask = pad_left([list(reversed(row)) for row in rows], pad)
-    return ids.flip(1), mask.flip(1)
+    """Ids ``[B, T]`` and mask ``[B, T]`` (1 = real), padding on the right."""
+    width = max((len(row) for row in rows), default=0)
+    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], dtype=torch.long).view(len(rows), width)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], dtype=torch.long).view(len(rows), width)
+    return ids, mask
+
+
+def pack(base: BaseModel, vectors: Tensor, lengths: Sequence[int], rows: Sequence[Sequence[Piece]]) -> tuple[Tensor, Tensor]:
+    """Rows of prompts and tokens, embedded: ``[B, T, H]``, padding on the right, and their mask ``[B, T]``.
+
+    Args:
+        vectors: ``[sum of lengths, H]``, all prompts one after another.
+        lengths: of each prompt.
+        rows: the pieces of each row, in order.
+    """
+    starts = [0]
+    for length in lengths:
+        starts.append(starts[-1] + length)
+    tokens: list[int] = []
+    places: list[list[int]] = []
+    for row in rows:
+        place: list[int] = []
+        for piece in row:
+            if isinstance(piece, int):
+                place += range(starts[piece], starts[piece + 1])
+            else:
+                place += range(starts[-1] + len(tokens), starts[-1] + len(tokens) + len(piece))
+                tokens += piece
+        places.append(place)
+    embedded = base.embed(torch.tensor(tokens, dtype=torch.long))
+    # Padding is zeros and never another row's vector: a prompt that has become NaN must not reach its neighbours.
+    flat = torch.cat([vectors, embedded, embedded.new_zeros(1, embedded.shape[-1])])
+    index, mask = pad_right(places, pad=len(flat) - 1)
+    return flat[index.to(base.device)], mask.to(base.device)
 
 
 def positions(mask: Tensor) -> Tensor:
@@ -32,12 +62,18 @@ def positions(mask: Tensor) -> Tensor:
 
 
 def batches(lengths: Sequence[int], *, tokens: int, rows: int) -> list[list[int]]:
-    """Indices grouped by similar length: at most ``rows`` rows and ``tokens`` padded tokens a batch. Order is stable."""
+    """Indices grouped by similar length: at most ``rows`` rows and ``tokens`` padded tokens a batch. Order is stable.
+
+    A batch that is large enough ends where a row is a fifth longer than its first, since all rows would be padded to it.
+    """
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     groups: list[list[int]] = []
     for index in order:
-        full = groups and (len(groups[-1]) == rows or (len(groups[-1]) + 1) * max(lengths[index], 1) > tokens)
-        if not groups or full:
+        if groups:
+            count, first = len(groups[-1]), lengths[groups[-1][0]]
+            full = count == rows or (count + 1) * max(lengths[index], 1) > tokens
+            wasteful = lengths[index] > 1.2 * first + 2 and count * first >= _ENOUGH
+        if not groups or full or wasteful:
             groups.append([])
         groups[-1].append(index)
     return groups

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from softprompt_core.errors import Outcome
 from softprompt_core.markdown import markdown_table, number
-from softprompt_core.spec.models import GateSpec
+from softprompt_core.spec.gates import GateSpec
 
 Status = Literal["passed", "failed", "skipped"]
 
@@ -38,11 +38,49 @@ class GateResult:
     reference: float | None = None
     """The value it is compared with: the threshold, or the champion's or baseline's value on the same rows."""
     required: float | None = None
-    """Without `versus` the threshold; with it, the least advantage over the reference: ``-margin`` or ``at_least_by``."""
+    """Without `versus` the threshold; with it, the least advantage over the reference: ``-margin`` or ``by``."""
     rows: int | None = None
     """Test rows that the metric is taken over."""
     interval: tuple[float, float] | None = None
-    """With `confidence`: one-sided lower and upper bound of the advantage over the reference (positive: better)."""
+    """With `versus`: one-sided lower and one-sided upper bound of the advantage, each at ``confidence``."""
+    metric: str = ""
+    """As the spec writes it."""
+    versus: str | None = None
+    """``champion``, ``hard_prompt`` or ``majority``; None for a threshold."""
+    slice: str | None = None
+    """The slice that was looked at; ``*`` for the summary of every slice; None for all rows."""
+    advantage: float | None = None
+    """With `versus`: how much better the candidate is (positive: better, also where a lower value is better)."""
+    confidence: float | None = None
+    """Of ``interval`` and ``detectable``: the gate's own, or 0.95 for information where the gate sets none."""
+    test: str | None = None
+    """With `versus`: where ``interval`` and ``p_value`` come from, ``mcnemar`` or ``bootstrap``."""
+    p_value: float | None = None
+    """Where the gate sets `confidence`: one-sided. `in_doubt: fail`: of an advantage below the required one having looked like
+    this; `in_doubt: pass`: of one that reaches it. Corrected by Holm's method where several slices are checked."""
+    detectable: float | None = None
+    """With `versus`: the smallest true difference that these rows would have shown in four of five tests (80 % power)."""
+    wins: int | None = None
+    """McNemar only: rows that the candidate alone has right."""
+    losses: int | None = None
+    """McNemar only: rows that the reference alone has right."""
+    parts: tuple[GateResult, ...] = ()
+    """For ``slice: "*"``: one result a slice."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; ``from_json`` gives an equal result back."""
+        value = asdict(self)
+        value["interval"] = list(self.interval) if self.interval else None
+        value["parts"] = [part.to_json() for part in self.parts]
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> GateResult:
+        """The inverse of ``to_json``. Raises KeyError, TypeError or ValueError for anything else."""
+        found = dict(value)
+        found["interval"] = tuple(found["interval"]) if found.get("interval") else None
+        found["parts"] = tuple(cls.from_json(part) for part in found.get("parts", ()))
+        return cls(**found)
 
 
 @dataclass(frozen=True)
@@ -60,17 +98,24 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; ``from_json`` gives an equal decision back."""
-        value = asdict(self) | {"outcome": self.outcome.value}
-        value["results"] = [r | {"interval": list(r["interval"]) if r["interval"] else None} for r in value["results"]]
-        return value
+        return dict(
+            passed=self.passed,
+            outcome=self.outcome.value,
+            verdict=self.verdict,
+            results=[result.to_json() for result in self.results],
+        )
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Decision:
         """The inverse of ``to_json``. Raises KeyError, TypeError or ValueError for anything else."""
-        results = tuple(
-            GateResult(**(r | {"interval": tuple(r["interval"]) if r["interval"] else None})) for r in value["results"]
-        )
+        results = tuple(GateResult.from_json(result) for result in value["results"])
         return cls(bool(value["passed"]), Outcome(value["outcome"]), value["verdict"], results)
+
+    def lines(self) -> Iterator[tuple[bool, GateResult]]:
+        """Every gate in order, each followed by its slices; True for a slice of the gate above."""
+        for result in self.results:
+            yield False, result
+            yield from ((True, part) for part in result.parts)
 
     def to_markdown(self) -> str:
         """The verdict, then a table of gates."""
@@ -81,12 +126,36 @@ class Decision:
         if not self.results:
             return ""
         rows = (
-            (_MARKS[r.status], r.gate, number(r.candidate), number(r.reference), "–" if r.rows is None else str(r.rows), r.reason)
-            for r in self.results
+            (
+                _MARKS[r.status],
+                f"– {r.slice}" if is_part else r.gate,
+                number(r.candidate),
+                number(r.reference),
+                difference(r),
+                "–" if r.rows is None else str(r.rows),
+                number(r.detectable),
+                r.reason,
+            )
+            for is_part, r in self.lines()
         )
-        return markdown_table(("", "Gate", "Candidate", "Reference", "Rows", "Reason"), rows, numbers=(2, 3, 4))
+        headings = ("", "Gate", "Candidate", "Reference", "Better by", "Rows", "Can show", "Reason")
+        return markdown_table(headings, rows, numbers=(2, 3, 4, 5, 6))
 
     def to_text(self) -> str:
-        """For terminals: the verdict, then one line a gate."""
-        width = max((len(r.gate) for r in self.results), default=0)
-        return "\n".join([self.verdict, *(f"  {_MARKS[r.status]} {r.gate:<{width}}  {r.reason}" for r in self.results)])
+        """For terminals: the verdict, then one line a gate and a slice."""
+        shown = [(f"  – {r.slice}" if is_part else r.gate, r) for is_part, r in self.lines()]
+        width = max((len(name) for name, _ in shown), default=0)
+        return "\n".join([self.verdict, *(f"  {_MARKS[r.status]} {name:<{width}}  {r.reason}{_power(r)}" for name, r in shown)])
+
+
+def _power(result: GateResult) -> str:
+    """What the rows of a comparison could have shown, so that nobody reads a small difference as a finding."""
+    return "" if result.detectable is None else f" [{result.rows} rows can show {result.detectable:.2g}]"
+
+
+def difference(result: GateResult) -> str:
+    """The advantage with its bounds: ``+0.012 [-0.004, +0.028]``; a dash without a comparison."""
+    if result.advantage is None:
+        return "–"
+    bounds = f" [{result.interval[0]:+.3g}, {result.interval[1]:+.3g}]" if result.interval else ""
+    return f"{result.advantage + 0.0:+.4g}{bounds}"

@@ -18,6 +18,7 @@ from softprompt_core.registry.runs import (
     log_params,
     log_table,
     log_text,
+    read_json,
     start_run,
 )
 from softprompt_core.registry.stores import Stores, connect, default_stores, masked
@@ -72,6 +73,7 @@ __all__ = [
     "pending",
     "prunable",
     "prune",
+    "read_json",
     "record_decision",
     "register",
     "registered_model",

@@ -7,8 +7,10 @@ import hashlib
 import json
 import posixpath
 import re
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softprompt_core.errors import Outcome
@@ -127,6 +129,24 @@ def log_text(client: MlflowClient, run_id: str, text: str, file: str) -> None:
 def log_json(client: MlflowClient, run_id: str, value: Any, file: str) -> None:
     """Write plain data as JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
     client.log_text(run_id, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", file)
+
+
+def read_json(client: MlflowClient, run_id: str, file: str) -> Any | None:
+    """What ``log_json`` or ``log_table`` wrote; None where the run, or the file in it, is not there any more."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_run(run_id)
+        if file not in {item.path for item in client.list_artifacts(run_id, posixpath.dirname(file))}:
+            return None
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    with tempfile.TemporaryDirectory() as scratch:
+        found = download_artifacts(run_id=run_id, artifact_path=file, dst_path=scratch, tracking_uri=client.tracking_uri)
+        return json.loads(Path(found).read_text(encoding="utf-8"))
 
 
 def log_table(client: MlflowClient, run_id: str, frame: pd.DataFrame, file: str) -> None:

@@ -13,9 +13,19 @@ BASE_FINGERPRINT = "softprompt.base_fingerprint"
 SPEC_FINGERPRINT = "softprompt.spec_fingerprint"
 LIBRARY_FINGERPRINT = "softprompt.library_fingerprint"
 GIT_COMMIT = "softprompt.git_commit"
+COMPARED_WITH = "softprompt.compared_with"  # the champion that a run's evidence holds the answers of
 PREFECT_RUN = "softprompt.prefect_run"
 POSITION = "softprompt.position"
 LENGTH = "softprompt.length"
+
+KIND = "softprompt.kind"  # of a run: `monitor` or `revalidation`; a lifecycle's has none
+HEALTH = "softprompt.health"
+HEALTH_REASON = "softprompt.health_reason"
+HEALTH_VERSION = "softprompt.health_version"
+HEALTH_RUN = "softprompt.health_run"
+HEALTH_AT = "softprompt.health_at"
+VALIDITY = "softprompt.validity"
+MONITORED_VERSION = "softprompt.monitored_version"
 
 STATUS = "softprompt.status"
 REGISTERED = "registered"  # the value of STATUS that makes a version visible; set last

@@ -30,6 +30,7 @@ def run_description(
     metrics: Mapping[str, Mapping[str, float]] | None = None,
     headline: Sequence[str] = (),
     slices: Mapping[str, Mapping[str, float]] | None = None,
+    changes: Sequence[str] = (),
     lineage: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> str:
@@ -43,11 +44,13 @@ def run_description(
         metrics: scorer → metric → value on the test rows.
         headline: metrics to show, the most important first.
         slices: scorer → slice → value of the first headline metric.
+        changes: what is another than for the champion, a phrase each.
         lineage: what → text or markdown link (version, data, base model, code, Prefect run).
         notes: warnings about the data or the training, a sentence each.
     """
     scores, ended = metrics or {}, outcome.value.replace("_", " ")
     sections = _evidence(scores, headline, slices or {}, decision)
+    sections.append(_list("What changed", changes))
     sections.append(_list("Notes", notes))
     sections.append(_list("Lineage", [f"{what}: {text}" for what, text in (lineage or {}).items()]))
     return _fit([f"{task}: {ended}.{_numbers(scores, headline)}", f"**{_shortened(reason)}**"], sections, RUN_LIMIT)
@@ -60,6 +63,7 @@ def version_description(
     metrics: Mapping[str, Mapping[str, float]],
     headline: Sequence[str],
     slices: Mapping[str, Mapping[str, float]] | None = None,
+    changes: Sequence[str] = (),
     lineage: Mapping[str, str] | None = None,
     usage: str = "",
 ) -> str:
@@ -71,11 +75,13 @@ def version_description(
         metrics: scorer → metric → value on the test rows.
         headline: metrics to show, the most important first.
         slices: scorer → slice → value of the first headline metric.
+        changes: what is another than for the champion, a phrase each.
         lineage: what → text or markdown link (run, data, base model, code).
         usage: Python that loads the version and predicts.
     """
     said = {Outcome.PROMOTED: "all gates passed", Outcome.AWAITING_APPROVAL: "gates passed, waits for approval"}
     sections = _evidence(metrics, headline, slices or {}, decision)
+    sections.append(_list("What changed", changes))
     sections.append(_list("Lineage", [f"{what}: {text}" for what, text in (lineage or {}).items()]))
     sections.append(f"### How to use it\n\n```python\n{usage.strip()}\n```\n" if usage else "")
     first = f"Soft prompt for {task}: {said.get(decision.outcome, 'not promoted')}.{_numbers(metrics, headline)}"

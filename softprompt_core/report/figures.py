@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # One colour a scorer in every figure (Okabe & Ito's palette: told apart by colour-blind readers and in grey).
-_COLOURS = {"candidate": "#0072B2", "champion": "#E69F00", "hard_prompt": "#009E73", "majority": "#999999"}
+COLOURS = {"candidate": "#0072B2", "champion": "#E69F00", "hard_prompt": "#009E73", "majority": "#999999"}
 _SPLITS = ("#0072B2", "#E69F00", "#009E73")
 _MOST_LABELS = 30
 _MOST_ZEROS = 10
@@ -28,7 +28,7 @@ def learning_curve(history: Sequence[Mapping[str, float]], *, metric: str = "met
         metric: what the validation metric is called.
         best_step: the step of the chosen checkpoint.
     """
-    figure = _figure(9, 3.4)
+    figure = figure_of(9, 3.4)
     losses, scores = figure.subplots(1, 2)
     steps = [entry["step"] for entry in history]
     curves = (
@@ -39,10 +39,10 @@ def learning_curve(history: Sequence[Mapping[str, float]], *, metric: str = "met
     for axes, key, name, colour in curves:
         values = [entry.get(key, math.nan) for entry in history]
         axes.plot(steps, values, marker="o", markersize=3, color=colour, label=name)
-    for axes, title in ((losses, "Loss (nats)"), (scores, f"Validation {_plain(metric)}")):
+    for axes, title in ((losses, "Loss (nats)"), (scores, f"Validation {plain(metric)}")):
         if best_step is not None:
             axes.axvline(best_step, linestyle="--", linewidth=1, color="#D55E00", label=f"chosen: step {best_step}")
-        _tidy(axes, title)
+        tidy(axes, title)
         axes.set_xlabel("step")
         axes.legend(framealpha=0.9, edgecolor="none", fontsize=8)
     return figure
@@ -61,11 +61,11 @@ def confusion_matrix(counts: pd.DataFrame) -> Figure:
     kept = np.sort(np.argsort(-mistakes, kind="stable")[:_MOST_LABELS])
     size = len(kept)
     side = min(11.0, 3.2 + 0.42 * size)
-    figure = _figure(side + 1, side)
+    figure = figure_of(side + 1, side)
     axes = figure.subplots()
     image = axes.imshow(shares[np.ix_(kept, kept)], cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the gold label's rows", shrink=0.8)
-    names = [_plain(str(counts.columns[place])) for place in kept]
+    names = [plain(str(counts.columns[place])) for place in kept]
     axes.set_xticks(range(size), names, rotation=0 if max(map(len, names), default=0) * size < 24 else 90, fontsize=9)
     axes.set_yticks(range(size), names, fontsize=9)
     axes.set_xlabel("predicted")
@@ -89,20 +89,20 @@ def comparison(values: Mapping[str, Mapping[str, float]], *, metric: str, rows: 
         rows: group → number of test rows.
     """
     groups = list(dict.fromkeys(group for by_group in values.values() for group in by_group))
-    figure = _figure(max(5.0, 1.5 + 0.55 * max(1, len(values)) * max(1, len(groups))), 3.8)
+    figure = figure_of(max(5.0, 1.5 + 0.55 * max(1, len(values)) * max(1, len(groups))), 3.8)
     axes = figure.subplots()
     width = 0.8 / max(1, len(values))
     for place, (scorer, by_group) in enumerate(values.items()):
         heights = [by_group.get(group, math.nan) for group in groups]
         left = [index + (place - (len(values) - 1) / 2) * width for index in range(len(groups))]
-        name = _plain(scorer.replace("_", " "))
-        bars = axes.bar(left, heights, width * 0.92, label=name, color=_COLOURS.get(scorer, "#CC79A7"))
+        name = plain(scorer.replace("_", " "))
+        bars = axes.bar(left, heights, width * 0.92, label=name, color=COLOURS.get(scorer, "#CC79A7"))
         axes.bar_label(bars, ["" if math.isnan(h) else f"{h:.3g}" for h in heights], fontsize=8, padding=1)
     counts = rows or {}
-    axes.set_xticks(range(len(groups)), [_plain(g) + (f"\n{counts[g]} rows" if g in counts else "") for g in groups], fontsize=9)
+    axes.set_xticks(range(len(groups)), [plain(g) + (f"\n{counts[g]} rows" if g in counts else "") for g in groups], fontsize=9)
     axes.margins(y=0.12)
     axes.set_xlim(-0.7, max(1, len(groups)) - 0.3)
-    _tidy(axes, f"{_plain(metric)} on the test rows")
+    tidy(axes, f"{plain(metric)} on the test rows")
     if values:
         axes.legend(frameon=False, fontsize=8, ncols=len(values), loc="upper left", bbox_to_anchor=(0, -0.16))
     return figure
@@ -120,13 +120,13 @@ def data_overview(report: Mapping[str, Any]) -> Figure:
     lengths = {name: dict(zip(_bin_names(), split["words"], strict=True)) for name, split in report["splits"].items()}
     labels = _totals(class_balance)
     shown = sorted(labels, key=lambda label: -labels[label])[:_MOST_LABELS]
-    figure = _figure(10 if labels else 5.5, max(3.4, 1.4 + 0.3 * len(shown)))
+    figure = figure_of(10 if labels else 5.5, max(3.4, 1.4 + 0.3 * len(shown)))
     panels = figure.subplots(1, 2 if labels else 1, squeeze=False)[0]
     if labels:
         more = f" ({len(shown)} most frequent of {len(labels)})" if len(labels) > len(shown) else ""
         left = panels[0]
         _share_bars(left, class_balance, shown, horizontal=True)
-        _tidy(left, f"Labels{more}", grid="x")
+        tidy(left, f"Labels{more}", grid="x")
         left.margins(y=0.02)
         left.invert_yaxis()
         left.set_xlabel("share of the split's rows")
@@ -134,7 +134,7 @@ def data_overview(report: Mapping[str, Any]) -> Figure:
         left.xaxis.set_major_formatter(PercentFormatter(1))
     right = panels[-1]
     _share_bars(right, lengths, _bin_names(), horizontal=False)
-    _tidy(right, "Length of the input (words)")
+    tidy(right, "Length of the input (words)")
     right.set_ylabel("share of the split's rows")
     right.yaxis.set_major_formatter(PercentFormatter(1))
     right.legend(frameon=False, fontsize=8)
@@ -155,7 +155,7 @@ def _share_bars(axes: Axes, counts: Mapping[str, Mapping[str, int]], groups: Seq
         at = [index + (place - (len(counts) - 1) / 2) * width for index in range(len(groups))]
         draw = axes.barh if horizontal else axes.bar
         draw(at, shares, width * 0.92, label=f"{split} ({total} rows)", color=_SPLITS[place % len(_SPLITS)])
-    names = [_plain(group) for group in groups]
+    names = [plain(group) for group in groups]
     if horizontal:
         axes.set_yticks(range(len(groups)), names, fontsize=9)
     else:
@@ -170,20 +170,23 @@ def _totals(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     return totals
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
-def _tidy(axes: Axes, title: str, grid: str = "y") -> None:
+def tidy(axes: Axes, title: str, grid: str = "y") -> None:
+    """Title to the left, no frame, a faint grid."""
     axes.set_title(title, loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, linewidth=0.5, alpha=0.5)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
 
 
-def _plain(text: str) -> str:
+def plain(text: str, longest: int = 24) -> str:
+    """Text that matplotlib draws as it is, shortened."""
     # A dollar sign starts a formula in matplotlib, and an unbalanced one in a label would stop the figure from being drawn.
-    short = text if len(text) <= 24 else text[:23] + "…"
+    short = text if len(text) <= longest else text[: longest - 1] + "…"
     return short.replace("$", r"\$")

@@ -1,5 +1,9 @@
-"""A registered version in use: ``Predictor`` answers frames; ``pyfunc_model.py`` is the same behind MLflow's pyfunc interface."""
+"""Registered versions in use: ``Predictor`` answers frames of one task, ``Router`` rows of many tasks in one batch.
+
+``pyfunc_model.py`` is the predictor behind MLflow's pyfunc interface.
+"""
 
 from softprompt_core.serving.predictor import BASE_OVERRIDE, SPEC_FILE, Predictor
+from softprompt_core.serving.router import Answer, Request, Router
 
-__all__ = ["BASE_OVERRIDE", "SPEC_FILE", "Predictor"]
+__all__ = ["BASE_OVERRIDE", "SPEC_FILE", "Answer", "Predictor", "Request", "Router"]

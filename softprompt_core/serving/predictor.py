@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from softprompt_core.spec.models import template_fields
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
 SPEC_FILE = "spec.yaml"
 BASE_OVERRIDE = "SOFTPROMPT_BASE_MODEL"  # where the base lies on this machine, if not where the spec says
@@ -44,9 +46,18 @@ class Predictor:
         spec = load_spec(folder / SPEC_FILE)
         prompt = SoftPrompt.load(folder / FILE_NAME)
         place = os.environ.get(BASE_OVERRIDE)
-        base = load_base(BaseModelSpec(id=place, dtype=spec.base_model.dtype) if place else spec.base_model)
+        base = load_base(
+            BaseModelSpec(id=place, dtype=spec.base_model.dtype, quantization=spec.base_model.quantization)
+            if place
+            else spec.base_model
+        )
         prompt.fits(base)
         return cls(base, prompt, spec)
+
+    @functools.cached_property
+    def labels(self) -> LabelTokens | None:
+        """Label tokens of a classification task, None for generation."""
+        return LabelTokens.of(self.base, self.prompt.labels) if self.prompt.labels else None
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """One answer a row: ``prediction``, and for classification ``probability`` (softmax over the labels' log-probabilities).
@@ -63,23 +74,30 @@ class Predictor:
             raise InvalidInput(
                 f"the column `{missing[0]}` is missing; the input has: {have}", do=f"send the columns {', '.join(columns)}"
             )
-        texts = [_text(self.spec, row, place) for place, row in enumerate(frame[columns].to_dict(orient="records"))]
-        options, labels = self.spec.evaluation, self.prompt.labels
-        answers = LabelTokens.of(self.base, labels) if labels else None
-        room = max(map(len, answers.ids)) if answers else options.max_new_tokens
-        rows, _ = encode_inputs(
-            self.base, texts, input_limit(self.base, self.prompt.length, room, self.spec.data.max_input_tokens)
-        )
-        engine = Engine(self.base, self.prompt.position, rows)
-        if answers is None:
+        texts = [text_of(self.spec, row, place) for place, row in enumerate(frame[columns].to_dict(orient="records"))]
+        options = self.spec.evaluation
+        engine = Engine(self.base, self.prompt.position, self.encode(texts), cache_bytes=0)
+        if self.labels is None:
             texts = generate(engine, self.prompt.weights, max_new_tokens=options.max_new_tokens, num_beams=options.num_beams)
             return pd.DataFrame({"prediction": pd.Series(texts, index=frame.index, dtype=str)})
-        best = label_scores(engine, self.prompt.weights, answers).double().exp().max(dim=1)
-        words = [labels[i] for i in best.indices.tolist()]
-        return pd.DataFrame({"prediction": pd.Series(words, index=frame.index, dtype=str), "probability": best.values.numpy()})
+        found = [self.answer(scores) for scores in label_scores(engine, self.prompt.weights, self.labels)]
+        words, probabilities = [word for word, _ in found], [probability for _, probability in found]
+        return pd.DataFrame({"prediction": pd.Series(words, index=frame.index, dtype=str), "probability": probabilities})
+
+    def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Rendered inputs as token ids, cut to what the base's context leaves beside prompt and answer."""
+        room = max(map(len, self.labels.ids)) if self.labels else self.spec.evaluation.max_new_tokens
+        limit = input_limit(self.base, self.prompt.length, room, self.spec.data.max_input_tokens)
+        return encode_inputs(self.base, texts, limit)[0]
+
+    def answer(self, scores: Tensor) -> tuple[str, float]:
+        """The best label and its probability, from log-probabilities ``[L]``."""
+        best = scores.double().exp().max(dim=0)
+        return self.prompt.labels[int(best.indices)], float(best.values)
 
 
-def _text(spec: PromptSpec, row: Mapping[Any, Any], place: int) -> str:
+def text_of(spec: PromptSpec, row: Mapping[Any, Any], place: int) -> str:
+    """The rendered input of one row; raises InvalidInput for an empty cell."""
     for column, cell in row.items():
         problem = cell_problem(cell)
         if problem:

@@ -1,5 +1,6 @@
 """What a user writes: one YAML file a task, read into frozen models."""
 
+from softprompt_core.spec.gates import GateSpec
 from softprompt_core.spec.loading import json_schema, load_spec, parse_spec, spec_files
 from softprompt_core.spec.models import (
     BaseModelSpec,
@@ -7,7 +8,6 @@ from softprompt_core.spec.models import (
     DataSpec,
     EvaluationSpec,
     FilesSource,
-    GateSpec,
     PromptConfig,
     PromptSpec,
     ScheduleSpec,

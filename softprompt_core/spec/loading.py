@@ -109,7 +109,8 @@ def json_schema() -> dict[str, Any]:
         "anyOf": [{"type": "string"}, {"$ref": base.get("$ref", "#/$defs/BaseModelSpec")}],
         **{k: v for k, v in base.items() if k != "$ref"},
     }
-    for split in schema["$defs"]["FilesSource"]["properties"].values():
+    fresh = schema["$defs"]["MonitorSpec"]["properties"]["data"]
+    for split in (*schema["$defs"]["FilesSource"]["properties"].values(), fresh):
         split["anyOf"] = [{"type": "string"}, *split.pop("anyOf", [{"type": "array", "items": {"type": "string"}}])]
         split.pop("type", None)
         split.pop("items", None)
@@ -132,7 +133,8 @@ def _absolute(spec: PromptSpec, folder: Path) -> PromptSpec:
         prompt = prompt.model_copy(update={"file": absolute(prompt.file)})
     if base.id != "bundled" and (base.id.startswith((".", "~")) or (folder / base.id).is_dir()):
         base = base.model_copy(update={"id": absolute(base.id)})
-    return spec.model_copy(update={"data": data, "prompt": prompt, "base_model": base})
+    monitor = spec.monitor.model_copy(update={"data": tuple(absolute(f) for f in spec.monitor.data)})
+    return spec.model_copy(update={"data": data, "prompt": prompt, "base_model": base, "monitor": monitor})
 
 
 def _lines(node: yaml.Node, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:

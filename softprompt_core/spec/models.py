@@ -6,11 +6,11 @@ import re
 import string
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+from softprompt_core.spec.frozen import Frozen
+from softprompt_core.spec.gates import EVERY_SLICE, GateSpec
+from softprompt_core.spec.monitor import MonitorSpec
 
 
 def _as_list(value: Any) -> Any:
@@ -20,7 +20,7 @@ def _as_list(value: Any) -> Any:
 StrOrList = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
-class BaseModelSpec(_Frozen):
+class BaseModelSpec(Frozen):
     """The frozen language model."""
 
     id: str = "bundled"
@@ -31,9 +31,13 @@ class BaseModelSpec(_Frozen):
     """Number format of the frozen weights. `auto`: bfloat16 on a GPU that has it, else float32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it runs. `auto`: the best one present."""
+    device_map: Literal["auto", "balanced", "sequential"] | dict[str, int | str] | None = None
+    """For a base that one device cannot hold: how its layers are spread, as in transformers. Layers may lie on `disk`."""
+    quantization: Literal["int8", "nf4"] | None = None
+    """Quantise the frozen weights when loading (bitsandbytes). A prompt belongs to the quantised base and to no other."""
 
 
-class FilesSource(_Frozen):
+class FilesSource(Frozen):
     """Local files, one entry a split. jsonl, jsonl.gz, json, csv, parquet; globs allowed."""
 
     train: StrOrList
@@ -44,7 +48,7 @@ class FilesSource(_Frozen):
     """Rows that the gates look at. Never used in training."""
 
 
-class DataSource(_Frozen):
+class DataSource(Frozen):
     """Where rows come from: exactly one of `files` and `hub`."""
 
     files: FilesSource | None = None
@@ -67,7 +71,7 @@ class DataSource(_Frozen):
         return self
 
 
-class TargetSpec(_Frozen):
+class TargetSpec(Frozen):
     """What the model should answer: a class label (`column`) or free text (`template`)."""
 
     column: str | None = None
@@ -103,7 +107,7 @@ class TargetSpec(_Frozen):
         return self
 
 
-class SplitSpec(_Frozen):
+class SplitSpec(Frozen):
     """How missing splits are made from train: stratified by label, seeded, equal texts kept together."""
 
     validation: float = Field(0.1, gt=0, lt=0.5)
@@ -133,7 +137,7 @@ def template_fields(template: str) -> list[str]:
     return names
 
 
-class DataSpec(_Frozen):
+class DataSpec(Frozen):
     """Rows, and how a row becomes the model's input and target."""
 
     source: DataSource
@@ -174,7 +178,7 @@ class DataSpec(_Frozen):
         return list(dict.fromkeys([*template_fields(self.input), *target]))
 
 
-class PromptConfig(_Frozen):
+class PromptConfig(Frozen):
     """The soft prompt itself."""
 
     length: int = Field(20, ge=1, le=1000)
@@ -197,7 +201,7 @@ class PromptConfig(_Frozen):
         return self
 
 
-class TrainingConfig(_Frozen):
+class TrainingConfig(Frozen):
     """Nothing here needs to be set."""
 
     seeds: int = Field(1, ge=1, le=20)
@@ -222,9 +226,11 @@ class TrainingConfig(_Frozen):
     """Steps over which the learning rate rises from zero."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients longer than this are shortened."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
 
 
-class EvaluationSpec(_Frozen):
+class EvaluationSpec(Frozen):
     """What stands beside the soft prompt, and how text is generated."""
 
     hard_prompts: tuple[str, ...] = ()
@@ -244,45 +250,7 @@ class EvaluationSpec(_Frozen):
         return value
 
 
-class GateSpec(_Frozen):
-    """One condition for promotion. All gates must pass; no gates means no promotion."""
-
-    metric: str
-    """`accuracy`, `macro_f1`, `f1/<label>`, `exact_match`, `rougeL`, `bleu`, `loss`, …"""
-    at_least: float | None = None
-    """The candidate's value must reach this."""
-    at_most: float | None = None
-    """The candidate's value must not exceed this (for `loss`)."""
-    versus: Literal["champion", "hard_prompt", "majority"] | None = None
-    """Compare with: the champion re-scored on the same rows, the best hard prompt, or the majority class."""
-    margin: float | None = Field(None, ge=0)
-    """With `versus`: how much worse the candidate may be (default 0)."""
-    at_least_by: float | None = Field(None, gt=0)
-    """With `versus`: how much better the candidate must be."""
-    slice: str | None = None
-    """Look at this slice of the test rows only."""
-    confidence: float | None = Field(None, gt=0.5, lt=1)
-    """With `versus`: how sure the comparison must be (paired bootstrap over the test rows)."""
-    min_examples: int = Field(20, ge=1)
-    """A metric over fewer test rows than this fails the gate."""
-
-    @model_validator(mode="after")
-    def _one_condition(self) -> Self:
-        absolute = [self.at_least, self.at_most]
-        if self.versus is None:
-            if sum(v is not None for v in absolute) != 1:
-                raise ValueError("a gate needs exactly one of `at_least`, `at_most` or `versus`")
-            if self.margin is not None or self.at_least_by is not None or self.confidence is not None:
-                raise ValueError("`margin`, `at_least_by` and `confidence` go with `versus`")
-        else:
-            if any(v is not None for v in absolute):
-                raise ValueError("`at_least` and `at_most` do not go with `versus`; write two gates")
-            if self.margin is not None and self.at_least_by is not None:
-                raise ValueError("`margin` (not much worse) and `at_least_by` (better) exclude each other")
-        return self
-
-
-class ScheduleSpec(_Frozen):
+class ScheduleSpec(Frozen):
     """When to retrain."""
 
     cron: str
@@ -311,7 +279,7 @@ def _base_shorthand(value: Any) -> Any:
     return {"id": value} if isinstance(value, str) else value
 
 
-class PromptSpec(_Frozen):
+class PromptSpec(Frozen):
     """One task: its data, its soft prompt, how it is trained, and what it must reach to be promoted."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,99}$")
@@ -334,16 +302,24 @@ class PromptSpec(_Frozen):
     """`required`: a person promotes after the gates have passed."""
     approval_expires_days: int = Field(14, ge=1, le=3650)
     """Days within which the person must decide; after that the task has to be run again."""
+    monitor: MonitorSpec = MonitorSpec()
+    """How the champion is watched."""
     schedule: ScheduleSpec | None = None
     """When to retrain; used by deployments."""
 
     @model_validator(mode="after")
     def _gates_fit(self) -> Self:
         classification = self.data.target.column is not None
+        if EVERY_SLICE in self.data.slices:
+            raise ValueError(f"data.slices: {EVERY_SLICE!r} means every slice in a gate and cannot be a slice's name")
         for index, gate in enumerate(self.gates):
-            if gate.slice is not None and gate.slice not in self.data.slices:
+            if gate.slice == EVERY_SLICE and not self.data.slices:
+                raise ValueError(f"gates[{index}]: means every slice, and data.slices defines none")
+            if gate.slice not in (None, EVERY_SLICE, *self.data.slices):
                 known = ", ".join(self.data.slices) or "none are defined"
                 raise ValueError(f"gates[{index}]: names the slice {gate.slice!r}; slices under data.slices: {known}")
+            if gate.metric == "seed_spread" and self.training.seeds < 2:
+                raise ValueError(f"gates[{index}]: `seed_spread` compares seeds; set training.seeds to 2 or more")
             if gate.versus == "majority" and not classification:
                 raise ValueError(f"gates[{index}]: compares with the majority class, but the task generates text")
         return self

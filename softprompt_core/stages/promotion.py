@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def judge(spec: PromptSpec, evidence: Evidence) -> Decision:
     """The gates' decision on the evidence. Pure."""
-    return decide(evidence.candidate, evidence.champion, Policy(spec.gates, spec.approval), evidence.baselines)
+    policy = Policy(spec.gates, spec.approval)
+    return decide(evidence.candidate, evidence.champion, policy, evidence.baselines, evidence.facts)
 
 
 def act(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from softprompt_core import registry, report
-from softprompt_core.data import DataReport, load_task_data
+from softprompt_core.data import DataReport, load_task_data, row_hashes
 from softprompt_core.errors import Outcome
 from softprompt_core.evaluation import all_metrics, confusion, slice_metrics
 from softprompt_core.gates import Decision
 from softprompt_core.spec import PromptSpec
 from softprompt_core.stages.evaluation import Evidence
+from softprompt_core.stages.gate_report import PAGE, ROWS, curve_figure
 from softprompt_core.stages.inputs import Inputs
 from softprompt_core.stages.record import run_url, stores, version_url
 from softprompt_core.stages.registration import lineage
@@ -41,6 +42,11 @@ def log_data(client: MlflowClient, run_id: str, found: DataReport) -> None:
     registry.log_figure(client, run_id, report.data_overview(found.to_json()), "data/overview.png")
 
 
+def log_rows(client: MlflowClient, run_id: str, inputs: Inputs) -> None:
+    """Hashes of all rows: what a later lifecycle needs to say which rows came and went."""
+    registry.log_json(client, run_id, row_hashes(load_task_data(inputs.workspace.data).splits), ROWS)
+
+
 def log_training(client: MlflowClient, run_id: str, trained: Trained, classification: bool) -> None:
     """The training curve of one seed."""
     found = facts(trained)
@@ -53,10 +59,7 @@ def log_training(client: MlflowClient, run_id: str, trained: Trained, classifica
     registry.log_metrics(
         client, run_id, {"train/seconds": found["seconds"], "train/steps": found["steps"], "train/best_step": found["best_step"]}
     )
-    history = [{k: float("nan") if v is None else v for k, v in entry.items()} for entry in found["history"]]
-    registry.log_figure(
-        client, run_id, report.learning_curve(history, metric=metric, best_step=found["best_step"]), "training/curve.png"
-    )
+    registry.log_figure(client, run_id, curve_figure(trained, metric), "training/curve.png")
 
 
 def log_evaluation(client: MlflowClient, run_id: str, inputs: Inputs, evidence: Evidence, decision: Decision) -> None:
@@ -105,6 +108,7 @@ def describe_run(
     evidence: Evidence | None = None,
     decision: Decision | None = None,
     version: int | None = None,
+    changes: Sequence[str] = (),
     notes: tuple[str, ...] = (),
     prefect: str | None = None,
 ) -> str:
@@ -115,7 +119,7 @@ def describe_run(
     if prefect:
         links["Prefect run"] = prefect
     if evidence is not None:
-        notes = (*_notes(evidence), *notes)
+        notes = (*notes_on(evidence), *notes)
     return report.run_description(
         task=spec.name,
         outcome=outcome,
@@ -124,16 +128,28 @@ def describe_run(
         metrics=evidence.metrics() if evidence else None,
         headline=headline_metrics(evidence) if evidence else (),
         slices=evidence.slices() if evidence else None,
+        changes=changes,
         lineage=links,
         notes=notes,
     )
 
 
 def describe_version(
-    spec: PromptSpec, inputs: Inputs, evidence: Evidence, decision: Decision, experiment: str, run_id: str
+    spec: PromptSpec,
+    inputs: Inputs,
+    evidence: Evidence,
+    decision: Decision,
+    experiment: str,
+    run_id: str,
+    *,
+    changes: Sequence[str] = (),
+    prefect: str | None = None,
 ) -> str:
     """The version's description: a plain sentence first, because MLflow's version list shows raw markdown."""
-    links = {"Run": f"[{run_id[:8]}]({run_url(experiment, run_id)})", **_lineage_lines(inputs)}
+    run = run_url(experiment, run_id)
+    links = {"Run": f"[{run_id[:8]}]({run}), [gate report]({run}/artifacts/{PAGE})", **_lineage_lines(inputs)}
+    if prefect:
+        links["Prefect run"] = prefect
     usage = f'import mlflow\nmodel = mlflow.pyfunc.load_model("models:/{spec.name}@champion")\nmodel.predict(frame)'
     return report.version_description(
         task=spec.name,
@@ -141,6 +157,7 @@ def describe_version(
         metrics=evidence.metrics(),
         headline=headline_metrics(evidence),
         slices=evidence.slices(),
+        changes=changes,
         lineage=links,
         usage=usage,
     )
@@ -150,7 +167,8 @@ def _lineage_lines(inputs: Inputs) -> dict[str, str]:
     return {"Base model": inputs.base.short, "Data": f"`{inputs.data[:12]}`", "All inputs": f"`{inputs.whole[:12]}`"}
 
 
-def _notes(evidence: Evidence) -> tuple[str, ...]:
+def notes_on(evidence: Evidence) -> tuple[str, ...]:
+    """What a reviewer should know beside the numbers."""
     found = [f"Best hard prompt on validation: `{evidence.hard_prompt!r}`"]
     if evidence.champion_problem:
         found.append(f"The champion could not be scored: {evidence.champion_problem}")

@@ -1,4 +1,4 @@
-"""Second stage: train one soft prompt a seed."""
+"""Second stage: train one soft prompt a seed, all seeds together."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ from torch import Tensor
 from softprompt_core.base_model import BaseModel, load_base
 from softprompt_core.data import DataReport, load_task_data
 from softprompt_core.encoding import Row, answer_ids, encode_inputs, frequent_ids, input_limit
-from softprompt_core.forward import Engine
+from softprompt_core.errors import Diverged
+from softprompt_core.interpretation import drift
 from softprompt_core.label_words import LabelTokens
 from softprompt_core.soft_prompt import SoftPrompt, initial_weights, read_npy
 from softprompt_core.soft_prompt.tensor import Position, require_room
 from softprompt_core.spec import PromptSpec
 from softprompt_core.stages.inputs import Inputs
 from softprompt_core.stages.workspace import read_json, write_json
-from softprompt_core.training import Progress, TrainingRows, choose_settings, train_prompt
-from softprompt_core.training.loop import make_engines
+from softprompt_core.training import (
+    Engines,
+    Job,
+    Progress,
+    TrainedPrompt,
+    TrainingRows,
+    choose_settings,
+    data_parallel,
+    train_prompts,
+)
 
 
 @dataclass(frozen=True)
@@ -42,52 +51,65 @@ class _Encoded:
     base: BaseModel
     position: Position
     rows: TrainingRows
-    engines: tuple[Engine, Engine]
+    engines: Engines
     labels: tuple[str, ...]
     report: DataReport
 
 
-def train_seed(
+def train_seeds(
     spec: PromptSpec,
     inputs: Inputs,
-    seed: int,
     *,
     champion: Path | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> Trained:
-    """Train (or continue, or find finished) the prompt of one seed.
+    on_progress: Callable[[int], Callable[[Progress], None]] | None = None,
+) -> list[Trained]:
+    """Train (or continue, or find finished) the prompts of all seeds, together: they share the base and its encoded inputs.
 
     Args:
         champion: the champion's prompt file, for ``prompt.init: champion``; without one (a first version) labels are used.
+        on_progress: for a seed, the function that is called after each of its steps.
 
     Raises:
         InvalidInput: prompt or texts do not fit the base.
-        Diverged: no finite prompt was found.
+        Diverged: no seed gave a finite prompt.
     """
     encoded = _encoded(spec.model_dump_json(), inputs)
-    base, place = encoded.base, inputs.workspace
-    settings = choose_settings(spec.training, base, len(encoded.rows.train))
-    start = _start(spec, encoded, seed, champion)
-    result = train_prompt(
-        base,
-        encoded.rows,
-        start,
-        encoded.position,
-        settings,
-        seed=seed,
-        engines=encoded.engines,
-        save_to=place.checkpoint(seed),
-        # The champion that a prompt starts from is no input that makes results stale, but it does make another training.
-        key=f"{inputs.training}/{SoftPrompt.load(champion).digest if champion and spec.prompt.init == 'champion' else ''}",
-        on_progress=on_progress,
-    )
-    SoftPrompt(result.weights, encoded.position, base.identity, spec.name, encoded.labels).save(place.prompt(seed))
-    history = [{k: v if v == v else None for k, v in entry.items()} for entry in result.history]
-    facts = dict(settings=settings.to_dict(), history=history, best_step=result.best_step, steps=result.steps)
-    facts |= dict(seconds=result.seconds, stopped=result.stopped, slow_path=encoded.engines[0].reason)
-    write_json(place.training(seed), facts)
+    settings = choose_settings(spec.training, encoded.base, len(encoded.rows.train))
+    # The champion that a prompt starts from is no input that makes results stale, but it does make another training.
+    start = SoftPrompt.load(champion).digest if champion and spec.prompt.init == "champion" else ""
+    seeds = range(spec.training.seed, spec.training.seed + spec.training.seeds)
+    jobs = [
+        Job(
+            encoded.rows,
+            _start(spec, encoded, seed, champion),
+            settings,
+            seed=seed,
+            save_to=inputs.workspace.checkpoint(seed),
+            key=f"{inputs.training}/{start}",
+            on_progress=on_progress(seed) if on_progress else None,
+        )
+        for seed in seeds
+    ]
+    results = train_prompts(encoded.base, jobs, encoded.position, engines=encoded.engines)
+    finite = [(job, result) for job, result in zip(jobs, results, strict=True) if isinstance(result, TrainedPrompt)]
+    if not finite:
+        raise next(result for result in results if isinstance(result, Diverged))
+    return [_written(spec, encoded, inputs, job, result) for job, result in finite]
+
+
+def _written(spec: PromptSpec, encoded: _Encoded, inputs: Inputs, job: Job, result: TrainedPrompt) -> Trained:
+    place, seed = inputs.workspace, result.seed
     metric, loss = result.best_score[0], -result.best_score[1]
-    return Trained(seed, str(place.prompt(seed)), str(place.training(seed)), metric, loss, result.seconds, result.stopped)
+    trained = Trained(seed, str(place.prompt(seed)), str(place.training(seed)), metric, loss, result.seconds, result.stopped)
+    if not data_parallel.is_first():
+        return trained
+    SoftPrompt(result.weights, encoded.position, encoded.base.identity, spec.name, encoded.labels).save(place.prompt(seed))
+    history = [{k: v if v == v else None for k, v in entry.items()} for entry in result.history]
+    facts = dict(settings=job.settings.to_dict(), history=history, best_step=result.best_step, steps=result.steps)
+    facts |= dict(seconds=result.seconds, stopped=result.stopped, slow_path=encoded.engines.train.reason)
+    facts |= dict(drift=drift(job.start, result.weights).to_json())
+    write_json(place.training(seed), facts)
+    return trained
 
 
 def check(spec: PromptSpec, inputs: Inputs, champion: Path | None = None) -> None:
@@ -109,6 +131,11 @@ def facts(trained: Trained) -> dict[str, Any]:
     """Effective settings, history, step and seconds of a training."""
     found: dict[str, Any] = read_json(Path(trained.facts))
     return found
+
+
+def curve(trained: Trained) -> list[dict[str, float]]:
+    """The history of a training; NaN where a value is missing."""
+    return [{k: float("nan") if v is None else v for k, v in entry.items()} for entry in facts(trained)["history"]]
 
 
 def data_report(spec: PromptSpec, inputs: Inputs) -> DataReport:
@@ -143,7 +170,7 @@ def _encoded(spec_json: str, inputs: Inputs) -> _Encoded:
             rows[split] = [Row(ids, target) for ids, target in zip(encoded, targets[split], strict=True)]
     position: Position = spec.prompt.position if spec.prompt.position != "auto" else base.default_position()
     training_rows = TrainingRows(rows["train"], rows["validation"], labels)
-    engines = make_engines(base, training_rows, position)
+    engines = Engines.over(base, position, [training_rows])
     return _Encoded(base, position, training_rows, engines, data.labels, data.report.with_token_lengths(lengths, limit))
 
 

@@ -26,6 +26,7 @@ class State:
     best_score: tuple[float, float] = (float("-inf"), float("-inf"))
     seconds: float = 0.0
     finished: str = ""
+    losses: list[float] = field(default_factory=list)  # of the steps since the last check
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -33,9 +34,9 @@ def save(path: Path, state: State, optimizer: torch.optim.Optimizer, key: str) -
     """Write the checkpoint; a crash while writing leaves the previous one."""
     from safetensors.torch import save_file
 
-    tensors = {"prompt": state.prompt.detach().clone(), "best": state.best.clone()}
+    tensors = {"prompt": state.prompt.detach().clone().cpu(), "best": state.best.clone().cpu()}
     for name, value in _moments(optimizer).items():
-        tensors[f"optimizer.{name}"] = value.clone()
+        tensors[f"optimizer.{name}"] = value.clone().cpu()
     facts = {k: v for k, v in vars(state).items() if k not in ("prompt", "best")}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -65,7 +66,8 @@ def load(path: Path, key: str) -> tuple[State, dict[str, Tensor]] | None:
 
 def restore(optimizer: torch.optim.Optimizer, prompt: Tensor, moments: dict[str, Tensor]) -> None:
     if moments:
-        optimizer.state[prompt] = dict(moments)
+        # AdamW counts its steps on the CPU, wherever the prompt is.
+        optimizer.state[prompt] = {n: t if n == "step" else t.to(prompt.device) for n, t in moments.items()}
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

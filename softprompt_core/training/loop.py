@@ -1,10 +1,11 @@
-"""The training loop of one soft prompt on a frozen base (Lester et al. 2021)."""
+"""The training loop: one soft prompt, or many at once, on a frozen base (Lester et al. 2021)."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,33 +13,17 @@ import torch
 from torch import Tensor
 
 from softprompt_core.base_model import BaseModel
-from softprompt_core.data import spread
-from softprompt_core.encoding import Row
 from softprompt_core.errors import Diverged
-from softprompt_core.forward import Engine, label_scores, target_losses
-from softprompt_core.label_words import LabelTokens
-from softprompt_core.training import checkpoint
+from softprompt_core.forward import label_scores, target_losses
+from softprompt_core.forward.recomputing import recomputing
+from softprompt_core.training import checkpoint, data_parallel
 from softprompt_core.training.checkpoint import State
+from softprompt_core.training.gradients import Share, backward
 from softprompt_core.training.optimizers import make_optimizer
+from softprompt_core.training.rows import Engines, TrainingRows, epoch_batches
 from softprompt_core.training.settings import Settings
 
-VALIDATION_ROWS = 512  # checks happen often; more rows would cost more than they tell
 _SAVE_SECONDS = 5.0  # a checkpoint is some tens of kB
-_BUCKETS = 40  # batches are cut from this many batches' worth of shuffled rows, sorted by length
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """Encoded rows. For classification ``labels`` holds the label tokens and every target is one of them; None for generation."""
-
-    train: Sequence[Row]
-    validation: Sequence[Row]
-    labels: LabelTokens | None = None
-
-    @property
-    def checked(self) -> list[Row]:
-        """The validation rows that every check looks at."""
-        return spread(self.validation, VALIDATION_ROWS)
 
 
 @dataclass(frozen=True)
@@ -58,7 +43,8 @@ class TrainedPrompt:
     """The best validation checkpoint: ``weights`` float32 ``[P, H]``.
 
     ``history`` has one entry a validation check: step, loss (training mean since the last one), validation_loss,
-    validation_metric, learning_rate, prompt_norm (mean length of a vector).
+    validation_metric, learning_rate, prompt_norm (mean length of a vector). ``seconds``: wall time of the loop that trained it,
+    in which other prompts may have been trained as well.
     """
 
     weights: Tensor
@@ -71,154 +57,188 @@ class TrainedPrompt:
     history: tuple[dict[str, float], ...]
 
 
-def train_prompt(
-    base: BaseModel,
-    rows: TrainingRows,
-    start: Tensor,
-    position: str,
-    settings: Settings,
-    *,
-    seed: int = 0,
-    engines: tuple[Engine, Engine] | None = None,
-    save_to: Path | None = None,
-    key: str = "",
-    on_progress: Callable[[Progress], None] | None = None,
-) -> TrainedPrompt:
-    """Train one prompt. Setup, resume, steps with checks, best checkpoint.
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One prompt to train.
 
     Args:
         start: float32 ``[P, H]``.
-        engines: for (train, validation) inputs, shared by several seeds so that frozen inputs are encoded once.
-        save_to: checkpoint file; an interrupted training with the same ``key`` continues from it, bit-identically.
+        save_to: checkpoint file; an interrupted training with the same ``key`` continues from it.
         key: identifies exactly this training (data, settings, base, library).
+    """
+
+    rows: TrainingRows
+    start: Tensor
+    settings: Settings
+    seed: int = 0
+    save_to: Path | None = None
+    key: str = ""
+    on_progress: Callable[[Progress], None] | None = None
+
+
+def train_prompt(base: BaseModel, job: Job, position: str, *, engines: Engines | None = None) -> TrainedPrompt:
+    """Train one prompt; interrupted and continued, the result is bit-identical to an uninterrupted training.
 
     Raises:
         Diverged: no finite prompt was found.
     """
-    if engines is None:
-        engines = make_engines(base, rows, position)
-    key = f"{key}/{seed}"
-    torch.manual_seed(seed)
-    found = checkpoint.load(save_to, key) if save_to else None
-    state, moments = found if found else (State(prompt=start.clone(), best=start.clone()), {})
-    prompt = state.prompt = state.prompt.detach().requires_grad_()
-    optimizer = make_optimizer(prompt, settings)
-    checkpoint.restore(optimizer, prompt, moments)
+    (result,) = train_prompts(base, [job], position, engines=engines)
+    if isinstance(result, Diverged):
+        raise result
+    return result
 
-    began, saved = time.monotonic() - state.seconds, time.monotonic()
-    if not state.history:
-        _check(base, engines[1], rows, state, math.nan, settings)
-    losses: list[float] = []
-    per_epoch = math.ceil(len(rows.train) / settings.batch_size)
-    epoch, order = -1, []
-    while not state.finished:
-        if state.step // per_epoch != epoch:
-            epoch = state.step // per_epoch
-            order = _epoch_batches([len(row.input_ids) for row in rows.train], settings.batch_size, seed, epoch)
-        loss = _step(engines[0], rows, order[state.step % per_epoch], prompt, optimizer, settings, state.step)
+
+def train_prompts(
+    base: BaseModel,
+    jobs: Sequence[Job],
+    position: str,
+    *,
+    engines: Engines | None = None,
+    rows_at_once: int | None = None,
+) -> list[TrainedPrompt | Diverged]:
+    """Train many prompts of one position at once: of several tasks, seeds or settings.
+
+    Every prompt has its own batches, optimiser, clipping, schedule and early stopping, so each comes out as if trained alone, up
+    to the rounding that batch shapes bring. A prompt that diverges stops alone.
+
+    Args:
+        engines: over the rows of all jobs, to share their encoded inputs with other trainings.
+        rows_at_once: rows of all prompts that run together; None: as many as the largest batch, on a GPU eight times as many.
+
+    Returns:
+        One result a job, in their order.
+    """
+    if engines is None:
+        engines = Engines.over(base, position, list({id(job.rows): job.rows for job in jobs}.values()))
+    if rows_at_once is None:
+        rows_at_once = max(job.settings.batch_size for job in jobs) * (1 if base.device.type == "cpu" else 8)
+    runs = [_Run(job, engines) for job in jobs]
+    for run in runs:
+        if not run.state.history:
+            run.check(math.nan)
+    saved = time.monotonic()
+    recompute = any(job.settings.gradient_checkpointing for job in jobs)
+    while active := [run for run in runs if not run.state.finished]:
+        with recomputing(base) if recompute else nullcontext():
+            losses = backward(engines.train, [run.draw() for run in active], rows_at_once)
+        for run, loss in zip(active, losses, strict=True):
+            run.step(loss)
+        # All at the same step, so that the batches of a continued training are mixed as they would have been.
+        now = data_parallel.slowest(time.monotonic())
+        if now - saved > _SAVE_SECONDS or any(run.state.finished for run in active):
+            saved = now
+            for run in active:
+                run.save()
+    return [run.result() for run in runs]
+
+
+class _Run:
+    """A job and its state."""
+
+    def __init__(self, job: Job, engines: Engines) -> None:
+        self.job, self._engines = job, engines
+        self._key = f"{job.key}/{job.seed}"
+        found = checkpoint.load(job.save_to, self._key) if job.save_to else None
+        self.state, moments = found if found else (State(prompt=job.start.clone(), best=job.start.clone()), {})
+        device = engines.train.base.device
+        self.state.best = self.state.best.to(device)
+        self.prompt = self.state.prompt = self.state.prompt.detach().to(device).requires_grad_()
+        self._optimizer = make_optimizer(self.prompt, job.settings)
+        checkpoint.restore(self._optimizer, self.prompt, moments)
+        self._places = [engines.train_place[row.input_ids] for row in job.rows.train]
+        self._began = time.monotonic() - self.state.seconds
+        self._epoch, self._order = -1, [[0]]
+
+    def draw(self) -> Share:
+        """The rows of the next step."""
+        rows, size = self.job.rows.train, self.job.settings.batch_size
+        per_epoch = math.ceil(len(rows) / size)
+        if self.state.step // per_epoch != self._epoch:
+            self._epoch = self.state.step // per_epoch
+            self._order = epoch_batches([len(row.input_ids) for row in rows], size, self.job.seed, self._epoch)
+        drawn = self._order[self.state.step % per_epoch]
+        self._optimizer.zero_grad(set_to_none=True)
+        return Share(self.prompt, [rows[i] for i in drawn], [self._places[i] for i in drawn], self.job.rows.labels)
+
+    def step(self, loss: float) -> None:
+        """Take the step that ``prompt.grad`` says; check and finish when it is time."""
+        state, settings = self.state, self.job.settings
+        torch.nn.utils.clip_grad_norm_([self.prompt], settings.max_grad_norm)
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.rate(state.step)
+        self._optimizer.step()
         state.step += 1
-        losses.append(loss)
-        if not math.isfinite(loss) or not bool(torch.isfinite(prompt).all()):
+        state.losses.append(loss)
+        if not math.isfinite(loss) or not bool(torch.isfinite(self.prompt).all()):
             state.finished = "diverged"
         elif state.step % settings.eval_every == 0 or state.step == settings.max_steps:
-            _check(base, engines[1], rows, state, sum(losses) / len(losses), settings)
-            losses = []
-        state.seconds = time.monotonic() - began
-        if on_progress:
+            self.check(sum(state.losses) / len(state.losses))
+            state.losses = []
+        state.seconds = time.monotonic() - self._began
+        if self.job.on_progress:
             metric = state.history[-1]["validation_metric"]
-            on_progress(Progress(state.step, settings.max_steps, loss, metric, state.best_step, state.seconds))
-        # Only right after a check: the running mean of the loss between checks is not part of the state.
-        if save_to and not losses and (time.monotonic() - saved > _SAVE_SECONDS or state.finished):
-            checkpoint.save(save_to, state, optimizer, key)
-            saved = time.monotonic()
-    if not torch.isfinite(state.best).all() or not math.isfinite(state.best_score[1]):
-        raise Diverged(
-            f"training gave no finite prompt (stopped at step {state.step}, learning rate {settings.learning_rate:g})",
-            do="lower training.learning_rate, or leave it at `auto`",
+            self.job.on_progress(Progress(state.step, settings.max_steps, loss, metric, state.best_step, state.seconds))
+
+    def check(self, loss: float) -> None:
+        """Score validation rows, keep the best prompt, decide whether to stop. ``loss``: training mean since the last check."""
+        state, settings, prompt = self.state, self.job.settings, self.prompt.detach()
+        metric, validation_loss = _score(self._engines, self.job.rows, prompt)
+        state.history.append(
+            dict(
+                step=state.step,
+                loss=loss,
+                validation_loss=validation_loss,
+                validation_metric=metric,
+                learning_rate=settings.rate(state.step),
+                prompt_norm=float(prompt.norm(dim=1).mean()),
+            )
         )
-    return TrainedPrompt(
-        weights=state.best.clone(),
-        seed=seed,
-        best_step=state.best_step,
-        best_score=state.best_score,
-        steps=state.step,
-        seconds=state.seconds,
-        stopped=state.finished,
-        history=tuple(state.history),
-    )
+        score = (metric, -validation_loss)
+        if math.isfinite(validation_loss) and score > state.best_score:
+            state.best, state.best_score, state.best_step = prompt.clone(), score, state.step
+        without_gain = sum(entry["step"] > state.best_step for entry in state.history)
+        if state.step >= settings.max_steps:
+            state.finished = "reached max_steps"
+        elif without_gain >= settings.patience:
+            state.finished = f"no improvement for {settings.patience} checks"
+
+    def save(self) -> None:
+        if self.job.save_to and data_parallel.is_first():
+            checkpoint.save(self.job.save_to, self.state, self._optimizer, self._key)
+
+    def result(self) -> TrainedPrompt | Diverged:
+        state = self.state
+        if not torch.isfinite(state.best).all() or not math.isfinite(state.best_score[1]):
+            rate = self.job.settings.learning_rate
+            return Diverged(
+                f"training gave no finite prompt (stopped at step {state.step}, learning rate {rate:g})",
+                do="lower training.learning_rate, or leave it at `auto`",
+            )
+        return TrainedPrompt(
+            weights=state.best.clone().cpu(),
+            seed=self.job.seed,
+            best_step=state.best_step,
+            best_score=state.best_score,
+            steps=state.step,
+            seconds=state.seconds,
+            stopped=state.finished,
+            history=tuple(state.history),
+        )
 
 
-def make_engines(base: BaseModel, rows: TrainingRows, position: str) -> tuple[Engine, Engine]:
-    """Engines over the training inputs and the validation inputs that are checked."""
-    train, checked = ([row.input_ids for row in split] for split in (rows.train, rows.checked))
-    return Engine(base, position, train), Engine(base, position, checked)
-
-
-def _step(
-    engine: Engine,
-    rows: TrainingRows,
-    indices: Sequence[int],
-    prompt: Tensor,
-    optimizer: torch.optim.Optimizer,
-    settings: Settings,
-    step: int,
-) -> float:
-    """One optimiser step; returns the batch's loss in nats: per row over the labels, or per target token for generation."""
-    targets = [rows.train[i].target_ids for i in indices]
-    logits, ids = engine.target_logits(prompt, indices, targets)
-    if rows.labels is None:
-        loss = torch.nn.functional.cross_entropy(logits, ids)
-    else:
-        gold = [rows.labels.ids.index(target) for target in targets]
-        tokens = [(label, place) for label, target in zip(gold, targets, strict=True) for place in range(len(target))]
-        loss = -rows.labels.log_probabilities(logits, tokens).sum() / len(targets)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_([prompt], settings.max_grad_norm)
-    for group in optimizer.param_groups:
-        group["lr"] = settings.rate(step)
-    optimizer.step()
-    return float(loss.detach())
-
-
-def _check(base: BaseModel, engine: Engine, rows: TrainingRows, state: State, loss: float, settings: Settings) -> None:
-    """Score the validation rows, keep the best prompt, decide whether to stop."""
-    prompt = state.prompt.detach()
+def _score(engines: Engines, rows: TrainingRows, prompt: Tensor) -> tuple[float, float]:
+    """Validation metric and loss over the checked rows."""
     checked = rows.checked
+    mine = list(data_parallel.share(range(len(checked))))
+    places, engine = [engines.checked_place[checked[i].input_ids] for i in mine], engines.checked
+    losses, right = torch.zeros(len(checked), dtype=torch.float64), torch.zeros(len(checked), dtype=torch.float64)
     if rows.labels is not None:
-        scores = label_scores(engine, prompt, rows.labels)
-        gold = torch.tensor([rows.labels.ids.index(row.target_ids) for row in checked])
-        validation_loss = -float(scores.double().gather(1, gold[:, None]).mean())
-        metric = float((scores.argmax(dim=1) == gold).double().mean())
+        scores = label_scores(engine, prompt, rows.labels, places)
+        gold = torch.tensor([rows.labels.ids.index(checked[i].target_ids) for i in mine])
+        losses[mine] = -scores.double().gather(1, gold[:, None])[:, 0]
+        right[mine] = (scores.argmax(dim=1) == gold).double()
     else:
-        validation_loss = float(target_losses(engine, prompt, [row.target_ids for row in checked]).double().mean())
-        metric = -validation_loss
-    state.history.append(
-        dict(
-            step=state.step,
-            loss=loss,
-            validation_loss=validation_loss,
-            validation_metric=metric,
-            learning_rate=settings.rate(state.step),
-            prompt_norm=float(prompt.norm(dim=1).mean()),
-        )
-    )
-    score = (metric, -validation_loss)
-    if math.isfinite(validation_loss) and score > state.best_score:
-        state.best, state.best_score, state.best_step = prompt.clone(), score, state.step
-    without_gain = sum(entry["step"] > state.best_step for entry in state.history)
-    if state.step >= settings.max_steps:
-        state.finished = "reached max_steps"
-    elif without_gain >= settings.patience:
-        state.finished = f"no improvement for {settings.patience} checks"
-
-
-def _epoch_batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Batches of one epoch: shuffled, yet each of similar lengths, so that little padding is computed."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    cut: list[list[int]] = []
-    for start in range(0, len(order), size * _BUCKETS):
-        bucket = sorted(order[start : start + size * _BUCKETS], key=lambda i: lengths[i])
-        cut += [bucket[i : i + size] for i in range(0, len(bucket), size)]
-    return [cut[i] for i in torch.randperm(len(cut), generator=generator).tolist()]
+        losses[mine] = target_losses(engine, prompt, [checked[i].target_ids for i in mine], places).double()
+    data_parallel.add_up([losses, right])
+    loss = float(losses.mean())
+    return (float(right.mean()) if rows.labels is not None else -loss), loss

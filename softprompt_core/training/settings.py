@@ -26,6 +26,7 @@ class Settings:
     weight_decay: float
     warmup_steps: int
     max_grad_norm: float
+    gradient_checkpointing: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,4 +62,5 @@ def choose_settings(config: TrainingConfig, base: BaseModel, rows: int) -> Setti
         weight_decay=config.weight_decay,
         warmup_steps=min(config.warmup_steps, steps // 10),
         max_grad_norm=config.max_grad_norm,
+        gradient_checkpointing=config.gradient_checkpointing,
     )

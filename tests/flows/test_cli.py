@@ -43,7 +43,10 @@ def content(home: Path) -> list[str]:
         return list(database.iterdump())
 
 
-@pytest.mark.parametrize("command", ["--help", "run --help", "registry --help", "schema", "--version"])
+HELP = ["--help", "run --help", "registry --help", "gates explain --help", "monitor --help", "registry compare --help"]
+
+
+@pytest.mark.parametrize("command", [*HELP, "schema", "--version"])
 def test_help_and_schema_load_nothing_heavy(command: str) -> None:
     code = f"""
 import sys

@@ -1,67 +1,82 @@
-"""Every fast path equals the plain statement: logits, losses, label scores and the prompt's gradient."""
+"""Every fast path equals the plain statement, for every family: logits, losses, label scores and the prompts' gradients."""
 
 from __future__ import annotations
+
+import warnings
 
 import pytest
 import torch
 
 from softprompt_core.base_model import load_base
 from softprompt_core.encoding import Row
-from softprompt_core.forward import Engine, label_scores, plain_target_logits, target_losses
+from softprompt_core.forward import Engine, label_scores, plain_target_logits, rank_labels, target_losses
 from softprompt_core.label_words import LabelTokens
 from softprompt_core.spec import BaseModelSpec
-from tests.tiny_models import save_tiny
+from tests.forward.rows import IDS, INPUTS, LABELS, ROWS, TARGETS, WHOLE, soft
+from tests.tiny_models import FAMILIES, save_tiny
 
-ROWS = [
-    Row((1, 40, 41, 42, 43, 44, 45), (60,)),
-    Row((1, 90), (61, 62, 63)),
-    Row((1, 100, 101, 102), (64, 65)),
-]
-WHOLE = ((60,), (61, 62), (61, 63, 64), (61, 63, 65, 67), (66, 2))
-LABELS = LabelTokens.from_ids(WHOLE)
+FEW = ["llama", "gemma3", "bloom", "t5", "bart"]  # one for each kind of position, where all eleven would tell no more
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2", "qwen3", "t5"])
-def base(request, tmp_path_factory):
-    folder = save_tiny(tmp_path_factory.mktemp("models") / request.param, request.param)
-    return load_base(BaseModelSpec(id=str(folder)))
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    def load(family):
+        folder = tmp_path_factory.getbasetemp() / "families" / family
+        return load_base(BaseModelSpec(id=str(folder if folder.exists() else save_tiny(folder, family))))
+
+    return load
 
 
-@pytest.fixture(params=["prefix", "suffix"])
-def position(request):
-    return request.param
+@pytest.fixture
+def base(request, bases):
+    return bases(request.param)
 
 
-def soft(base, length=5):
-    torch.manual_seed(7)
-    return (torch.randn(length, base.hidden_size) * base.embedding_rms).requires_grad_()
+all_families = pytest.mark.parametrize("base", list(FAMILIES), indirect=True)
+few_families = pytest.mark.parametrize("base", FEW, indirect=True)
+positions = pytest.mark.parametrize("position", ["prefix", "suffix"])
 
 
-def engine(base, position, **options):
-    made = Engine(base, position, [row.input_ids for row in ROWS], **options)
-    assert made.reason is None, made.reason
-    return made
+def engine(base, position, inputs=INPUTS, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a fast path that is switched off warns
+        return Engine(base, position, inputs, **options)
 
 
+def close(got, wanted):
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+
+
+@all_families
+@positions
 def test_logits_and_gradient_equal_the_plain_path(base, position):
-    prompt = soft(base)
-    logits, ids = engine(base, position).target_logits(prompt, [0, 1, 2], [row.target_ids for row in ROWS])
-    fast = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, ids), prompt)[0]
+    prompt, made = soft(base), engine(base, position)
+    logits = made.target_logits(made.prompts([prompt]), [0, 0, 0], [0, 1, 2], TARGETS)
+    fast = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, IDS), prompt)[0]
     wanted = torch.cat(plain_target_logits(base, prompt, position, ROWS))
-    slow = torch.autograd.grad(torch.nn.functional.cross_entropy(wanted, ids), prompt)[0]
-    torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4)
-    assert float(slow.norm()) > 1e-4, "the gradient must not vanish, or the comparison would be empty"
+    slow = torch.autograd.grad(torch.nn.functional.cross_entropy(wanted, IDS), prompt)[0]
+    close(logits, wanted)
+    assert float(slow.norm()) > 1e-5, "the gradient must not vanish, or the comparison would be empty"
     assert float((fast - slow).norm() / slow.norm()) < 1e-4
 
 
-def test_padding_never_changes_a_score(base, position):
-    prompt = soft(base).detach()
-    together = label_scores(engine(base, position), prompt, LABELS)
-    for index, row in enumerate(ROWS):
-        alone = label_scores(Engine(base, position, [row.input_ids]), prompt, LABELS)
-        torch.testing.assert_close(alone[0], together[index], rtol=1e-5, atol=1e-5)
+@all_families
+@positions
+def test_prompts_of_different_lengths_share_a_batch(base, position):
+    prompts, of, made = [soft(base), soft(base, 2, seed=8)], [0, 1, 0], engine(base, position)
+    ready, carry = made.prompts(prompts).split()
+    logits = made.target_logits(ready, of, [0, 1, 2], TARGETS)
+    torch.nn.functional.cross_entropy(logits, IDS).backward()
+    carry()
+    wanted = torch.cat([plain_target_logits(base, prompts[k], position, [row])[0] for k, row in zip(of, ROWS, strict=True)])
+    slow = torch.autograd.grad(torch.nn.functional.cross_entropy(wanted, IDS), prompts)
+    close(logits, wanted)
+    for prompt, gradient in zip(prompts, slow, strict=True):
+        assert float((prompt.grad - gradient).norm() / gradient.norm()) < 1e-4
 
 
+@all_families
+@positions
 def test_label_scores_are_those_of_whole_sequences_among_the_labels(base, position):
     prompt = soft(base).detach()
     got = label_scores(engine(base, position), prompt, LABELS)
@@ -73,19 +88,45 @@ def test_label_scores_are_those_of_whole_sequences_among_the_labels(base, positi
             for place, token in enumerate(label):
                 allowed = sorted({other[place] for other in WHOLE if other[:place] == label[:place]})
                 wanted += float(logits[place, allowed].log_softmax(-1)[allowed.index(token)])
-            assert float(got[index, n]) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+            assert float(got[index, n]) == pytest.approx(wanted, rel=1e-4, abs=1e-4 * float(logits.abs().max()))
 
 
-def test_a_row_beyond_the_byte_budget_scores_the_same(base, position):
+@few_families
+@positions
+def test_rows_of_different_tasks_score_in_one_batch_as_they_do_alone(base, position):
+    prompts = [soft(base).detach(), soft(base, 2, seed=8).detach(), None]
+    labels = [LABELS, LabelTokens.from_ids(((70, 71), (70, 72), (73,))), LabelTokens.from_ids(((5,), (6,)))]
+    made = engine(base, position)
+    queries = [(0, 0), (0, 1), (1, 1), (2, 2), (1, 0), (2, 0), (0, 2)]
+    together = rank_labels(made, prompts, labels, queries)
+    for (row, task), scores in zip(queries, together, strict=True):
+        torch.testing.assert_close(scores, label_scores(made, prompts[task], labels[task], [row])[0], rtol=1e-4, atol=1e-4)
+
+
+@few_families
+@positions
+def test_logits_of_chosen_tokens_are_those_of_all(base, position):
+    made, tokens = engine(base, position), [3, 60, 61, 200]
+    prompts = made.prompts([soft(base).detach()])
+    whole = made.target_logits(prompts, [0, 0, 0], [0, 1, 2], TARGETS)
+    close(made.target_logits(prompts, [0, 0, 0], [0, 1, 2], TARGETS, tokens), whole[:, tokens])
+
+
+@few_families
+@positions
+def test_padding_never_changes_a_score(base, position):
     prompt = soft(base).detach()
-    kept = label_scores(engine(base, position), prompt, LABELS)
-    recomputed = label_scores(engine(base, position, cache_bytes=0), prompt, LABELS)
-    torch.testing.assert_close(kept, recomputed, rtol=1e-5, atol=1e-5)
+    together = label_scores(engine(base, position), prompt, LABELS)
+    for index, row in enumerate(ROWS):
+        alone = label_scores(engine(base, position, [row.input_ids]), prompt, LABELS)
+        torch.testing.assert_close(alone[0], together[index], rtol=1e-4, atol=1e-5)
 
 
+@few_families
+@positions
 def test_losses_equal_the_plain_path_with_and_without_a_prompt(base, position):
     for prompt in (soft(base).detach(), None):
-        got = target_losses(engine(base, position), prompt, [row.target_ids for row in ROWS])
+        got = target_losses(engine(base, position), prompt, TARGETS)
         plain = plain_target_logits(base, prompt, position, ROWS)
         wanted = [
             float(torch.nn.functional.cross_entropy(x, torch.tensor(row.target_ids))) for x, row in zip(plain, ROWS, strict=True)
@@ -93,12 +134,28 @@ def test_losses_equal_the_plain_path_with_and_without_a_prompt(base, position):
         torch.testing.assert_close(got, torch.tensor(wanted), rtol=1e-4, atol=1e-4)
 
 
-def test_the_check_of_a_loaded_model_refuses_a_wrong_fast_path(base, position, monkeypatch):
+def test_a_bare_row_before_the_answer_s_first_token_needs_an_input(bases):
+    with pytest.raises(ValueError, match="no tokens"):
+        Engine(bases("llama"), "prefix", [(1, 2), ()])
+
+
+@positions
+def test_the_check_of_a_loaded_model_refuses_a_wrong_fast_path(bases, position, monkeypatch):
+    import weakref
+
     from softprompt_core.forward import engine as module
 
-    monkeypatch.setattr(module, "_checked", {})
-    right = module._batched_logits
-    monkeypatch.setattr(module, "_batched_logits", lambda *a: (right(*a)[0] + 1.0, right(*a)[1]))
+    base = bases("llama")
+    prompt = soft(base).detach()
+    right = label_scores(engine(base, position), prompt, LABELS)
+    monkeypatch.setattr(module, "_found", weakref.WeakKeyDictionary())
+    monkeypatch.setattr(module, "run", lambda *a, _run=module.run, **k: (_run(*a, **k)[0] + 1.0, _run(*a, **k)[1]))
     with pytest.warns(RuntimeWarning, match="slow path"):
-        made = Engine(base, position, [ROWS[0].input_ids])
+        made = Engine(base, position, INPUTS)
     assert made.reason and "differ" in made.reason
+    torch.testing.assert_close(label_scores(made, prompt, LABELS), right, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_family_cannot_do_is_switched_off_for_it_alone(bases):
+    assert engine(bases("llama"), "prefix").chooses_tokens
+    assert not engine(bases("bart"), "prefix").chooses_tokens, "BART adds a bias of the whole vocabulary behind its output layer"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from softprompt_core.evaluation import Predictions
 from softprompt_core.spec import GateSpec
+from softprompt_core.spec.gates import FACTS
 
 LABELS = ("no", "yes")
 
@@ -29,7 +30,7 @@ def share(right: int, rows: int, **fields: object) -> Predictions:
     return answers([i < right for i in range(rows)], **fields)  # type: ignore[arg-type]
 
 
-METRICS = ("accuracy", "macro_f1", "loss", "ece", "f1/no", "recall/yes", "precision/yes", "f1/", "bleu", "nonsense", "")
+METRICS = ("accuracy", "macro_f1", "loss", "ece", "f1/no", "recall/yes", "precision/yes", "f1/", "bleu", "nonsense", "", *FACTS)
 NUMBERS = st.one_of(st.floats(width=32), st.sampled_from([0.0, 0.5, 1.0, math.nan, math.inf, -math.inf]))
 MAYBE = st.none() | NUMBERS
 
@@ -40,8 +41,10 @@ any_gates = st.builds(
     at_most=MAYBE,
     versus=st.sampled_from([None, "champion", "hard_prompt", "majority", "somebody"]),
     margin=MAYBE,
-    at_least_by=MAYBE,
-    slice=st.sampled_from([None, "long", "empty", "missing"]),
+    by=MAYBE,
+    slice=st.sampled_from([None, "long", "empty", "missing", "*"]),
+    test=st.sampled_from(["auto", "mcnemar", "bootstrap", "unknown"]),
+    in_doubt=st.sampled_from(["fail", "pass", "unknown"]),
     confidence=st.none() | st.sampled_from([0.9, 0.95, 2.0, math.nan]),
     min_examples=st.sampled_from([1, 20]),
 )

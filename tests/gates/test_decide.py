@@ -127,6 +127,14 @@ def test_a_label_metric_needs_enough_rows_with_that_label() -> None:
     assert "only 19 test rows" in result(gate(metric="recall/yes", at_least=0), candidate).reason
 
 
+def test_a_label_metric_is_compared_on_the_rows_of_that_label() -> None:
+    champion = answers([i >= 8 for i in range(80)])  # the first four "no" rows and four "yes" rows wrong
+    candidate = answers([i >= 8 or i % 2 == 0 for i in range(80)])  # the "no" rows right
+    found = result(gate(metric="recall/no", versus="champion", confidence=0.95), candidate, champion)
+    assert (found.wins, found.losses, found.rows, found.test) == (4, 0, 40, "mcnemar")
+    assert found.status == "failed" and found.p_value == pytest.approx(1 / 16)
+
+
 def test_a_slice_gate_looks_at_its_slice_only() -> None:
     long = {"long": [i < 20 for i in range(40)]}
     candidate = answers([i >= 5 for i in range(40)], slices=long)  # 15/20 there, 35/40 overall
@@ -177,7 +185,9 @@ def test_a_small_lead_passes_without_confidence_and_fails_with_it() -> None:
     lead = answers([i % 4 != 0 or i == 0 for i in range(100)])  # 76 right
     assert result(gate(versus="champion", at_least_by=0.01), lead, champion).status == "passed"
     found = result(gate(versus="champion", at_least_by=0.01, confidence=0.95), lead, champion)
-    assert found.status == "failed" and found.interval is not None and found.interval[0] == 0.0
+    assert found.status == "failed" and found.interval is not None and -0.02 < found.interval[0] < 0.01
+    by_bootstrap = result(gate(versus="champion", at_least_by=0.01, confidence=0.95, test="bootstrap"), lead, champion)
+    assert by_bootstrap.status == "failed" and by_bootstrap.interval is not None and by_bootstrap.interval[0] == 0.0
     assert result(gate(versus="champion", margin=0.01), candidate, champion).status == "passed"
 
 
@@ -196,7 +206,7 @@ def test_equal_arguments_give_equal_decisions() -> None:
 def test_a_metric_undefined_in_many_resamples_cannot_be_sure() -> None:
     one = [i == 0 for i in range(40)]  # one gold "no" row in the slice, missing from a third of the resamples
     rare = {"rare": [one[i] or i % 2 == 1 for i in range(40)]}
-    found = result(gate(metric="recall/no", slice="rare", versus="champion", margin=1, confidence=0.95, min_examples=1),
+    found = result(gate(metric="f1/no", slice="rare", versus="champion", margin=1, confidence=0.95, min_examples=1),
                    share(40, 40, slices=rare), share(40, 40, slices=rare))  # fmt: skip
     assert found.status == "failed" and "undefined in too many resamples" in found.reason
 
@@ -222,10 +232,10 @@ def test_a_decision_survives_json_and_shows_its_verdict_first() -> None:
         assert Decision.from_json(decision.to_json()) == decision
         markdown = decision.to_markdown().splitlines()
         assert markdown[0] == decision.verdict
-        rows = [line for line in markdown if line.startswith("| ") and line[2] in "✓✗–"]
+        rows = [line for line in markdown if line.startswith("| ") and line[2] in "✓✗–" and line[4] == "|"]
         marks = {"passed": "✓", "failed": "✗", "skipped": "–"}
         assert [row[2] for row in rows] == [marks[r.status] for r in decision.results]
-        assert all(row.replace("\\|", "").count("|") == 7 for row in rows)
+        assert all(row.replace("\\|", "").count("|") == 9 for row in rows)
         text = decision.to_text().splitlines()
         assert text[0] == decision.verdict and len(text) == 5
     assert decide(share(1, 1), None, Policy(())).to_markdown().count("\n") == 1

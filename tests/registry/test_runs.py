@@ -19,6 +19,7 @@ from softprompt_core.registry import (
     log_params,
     log_table,
     log_text,
+    read_json,
     start_run,
     tags,
 )
@@ -177,3 +178,11 @@ def test_legal_names_stay_and_changed_names_stay_apart() -> None:
     assert legal_name("f1/very good") == "f1/very good"
     names = ["f1/a!", "f1/a?", "f1/a_", "f1/..", "f1/.", "f1/", "f1/" + "x" * 300, "f1/" + "x" * 301]
     assert len({legal_name(name) for name in names}) == len(names)
+
+
+def test_json_is_read_back_and_what_is_not_there_is_none(client, run_id: str) -> None:
+    log_json(client, run_id, {"ü": [1, None]}, "folder/value.json")
+    assert read_json(client, run_id, "folder/value.json") == {"ü": [1, None]}
+    assert read_json(client, run_id, "folder/other.json") is None
+    assert read_json(client, run_id, "nowhere/value.json") is None
+    assert read_json(client, "0" * 32, "folder/value.json") is None

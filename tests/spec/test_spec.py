@@ -69,7 +69,7 @@ MISTAKES = {
         11,
         "do not go with `versus`; write two gates",
     ),
-    "no condition": ("    at_least: 0.8\n", "", 11, "exactly one of `at_least`, `at_most` or `versus`"),
+    "no condition": ("    at_least: 0.8\n", "", 11, "one of `at_least`, `at_most` and `versus`"),
     "margin alone": ("at_least: 0.8", "{at_least: 0.8, margin: 0.1}", 11, "go with `versus`"),
     "margin and advantage": ("at_least: 0.8", "{versus: champion, margin: 0.1, at_least_by: 0.1}", 11, "exclude each other"),
     "two sources": ("{files: {train: rows.csv}}", "{files: {train: rows.csv}, hub: a/b}", 4, "exactly one of `files` and `hub`"),
@@ -278,3 +278,26 @@ def test_every_key_of_the_schema_is_explained() -> None:
         name: {**schema["$defs"].get(field.get("$ref", "").rpartition("/")[2], {}), **field} for name, field in fields.items()
     }
     assert not [name for name, field in words.items() if not field.get("description")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"gates": [{"metric": "accuracy", "at_least": 0.5, "slice": "*"}]},
+            "`gates.0`: means every slice, and data.slices defines none",
+        ),
+        (
+            {"gates": [{"metric": "seed_spread", "at_most": 0.5}]},
+            "`gates.0`: `seed_spread` compares seeds; set training.seeds to 2",
+        ),
+        ({"slices": {"*": "len(text) > 9"}}, "cannot be a slice's name"),
+    ],
+)
+def test_a_gate_that_could_never_be_met_is_refused(changes: dict[str, Any], words: str) -> None:
+    value = plain(GOOD)
+    value["data"]["slices"] = changes.get("slices", {})
+    value["gates"] = changes.get("gates", [])
+    with pytest.raises(InvalidInput) as refused:
+        parse_spec(value)
+    assert words in str(refused.value)

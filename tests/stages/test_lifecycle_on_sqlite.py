@@ -30,7 +30,7 @@ from softprompt_core.stages.evaluation import Evidence, evaluate
 from softprompt_core.stages.inputs import Inputs, gather
 from softprompt_core.stages.promotion import act, judge
 from softprompt_core.stages.registration import register
-from softprompt_core.stages.training import Trained, train_seed
+from softprompt_core.stages.training import Trained, train_seeds
 from tests.tiny_models import save_tiny
 from tests.toy_task import rows, write_rows, write_toy
 
@@ -68,7 +68,7 @@ def lifecycle(path: Path) -> Ended:
     spec, client = load_spec(path), record.client()
     champion = registry.by_alias(client, spec.name, registry.tags.CHAMPION)
     inputs = gather(spec)
-    trained = train_seed(spec, inputs, 0)
+    trained = train_seeds(spec, inputs)[0]
     folder = None
     if champion is not None:
         folder = registry.download(client, spec.name, champion.version, inputs.workspace.folder / f"champion-{champion.version}")
@@ -246,7 +246,7 @@ def test_a_label_that_begins_another_is_ranked_by_its_whole_text(taught_base: Pa
     data = {"source": {"files": {s: f"{s}.csv" for s in ("train", "validation", "test")}}, "input": "{text}", "target": target}
     spec = load_spec(write_toy(tmp_path, taught_base, name="beginnings", data=data))
     inputs = gather(spec)
-    trained = train_seed(spec, inputs, 0)
+    trained = train_seeds(spec, inputs)[0]
     candidate = Evidence.load(evaluate(spec, inputs, Path(trained.prompt), None)).candidate
     assert set(candidate.predicted) == {"not", "not sure"}
     assert sum(a == b for a, b in zip(candidate.predicted, candidate.gold, strict=True)) >= 0.9 * len(candidate.gold)

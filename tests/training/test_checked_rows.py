@@ -5,7 +5,7 @@ from __future__ import annotations
 from softprompt_core.data import spread
 from softprompt_core.encoding import Row
 from softprompt_core.training import TrainingRows
-from softprompt_core.training.loop import VALIDATION_ROWS
+from softprompt_core.training.rows import VALIDATION_ROWS
 
 
 def test_checked_rows_are_spread_over_a_sorted_split():

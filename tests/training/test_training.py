@@ -12,7 +12,7 @@ from softprompt_core.encoding import Row
 from softprompt_core.errors import Diverged
 from softprompt_core.label_words import LabelTokens
 from softprompt_core.spec import BaseModelSpec, TrainingConfig
-from softprompt_core.training import TrainingRows, checkpoint, choose_settings, train_prompt
+from softprompt_core.training import Job, TrainingRows, checkpoint, choose_settings, train_prompt
 from softprompt_core.training.optimizers import Adafactor
 from tests.tiny_models import save_tiny
 
@@ -43,7 +43,8 @@ def start(base):
 
 
 def train(base, rows, position="suffix", seed=0, **options):
-    return train_prompt(base, rows, start(base), position, options.pop("settings", settings(base)), seed=seed, **options)
+    job = Job(rows, options.pop("start", start(base)), options.pop("settings", settings(base)), seed=seed, **options)
+    return train_prompt(base, job, position)
 
 
 @pytest.mark.parametrize("position", ["prefix", "suffix"])
@@ -88,14 +89,14 @@ def test_resumed_equals_uninterrupted_bit_for_bit(base, rows, tmp_path, monkeypa
         pass
 
     def kill(progress):
-        if progress.step == 15:  # between two checkpoints (12 and 18): the steps since the last one are run again
+        if progress.step == 15:  # between two checks, before the checkpoint of this step is written: the step is run again
             raise Killed
 
     file = tmp_path / "checkpoint.safetensors"
     with pytest.raises(Killed):
         train(base, rows, position, settings=chosen, save_to=file, key="k", on_progress=kill)
     found = checkpoint.load(file, "k/0")
-    assert found is not None and found[0].step == 12
+    assert found is not None and found[0].step == 14
     resumed = train(base, rows, position, settings=chosen, save_to=file, key="k")
     assert torch.equal(resumed.weights, whole.weights)
     assert str(resumed.history) == str(whole.history)
@@ -133,7 +134,7 @@ def test_training_that_becomes_nan_keeps_the_last_finite_prompt(base, rows):
 
 def test_no_finite_prompt_at_all_is_diverged(base, rows):
     with pytest.raises(Diverged):
-        train_prompt(base, rows, torch.full((4, base.hidden_size), float("nan")), "suffix", settings(base))
+        train(base, rows, start=torch.full((4, base.hidden_size), float("nan")))
 
 
 def test_adafactor_takes_the_paper_s_step():

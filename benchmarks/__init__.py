@@ -1,0 +1,1 @@
+"""Measurements: training, scoring and orchestration against peers (``python -m benchmarks``); ``real_data`` for quality."""

@@ -1,0 +1,146 @@
+"""The one place where the benchmarks touch this library's own training and scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import Stopwatch
+from benchmarks.shapes import LABELS, Example, Recipe
+from softprompt_core.base_model import BaseIdentity, BaseModel
+from softprompt_core.encoding import Row
+from softprompt_core.errors import Diverged
+from softprompt_core.forward import Engine, label_scores, plain_target_logits, rank_labels
+from softprompt_core.label_words import LabelTokens
+from softprompt_core.training import Job, Progress, Settings, TrainingRows, train_prompt, train_prompts
+from softprompt_core.training.rows import epoch_batches
+
+_LABELS = LabelTokens.from_ids(tuple((label,) for label in LABELS))
+
+
+def base_of(model: Any) -> BaseModel:
+    """A base around a model that was built here and has neither folder nor tokenizer."""
+    config = model.config
+    return BaseModel(
+        model=model,
+        tokenizer=None,
+        identity=BaseIdentity(type(model).__name__, None, str(id(model)), model.get_input_embeddings().weight.shape[1]),
+        kind="encoder_decoder" if config.is_encoder_decoder else "causal",
+        context=None,
+        device=model.device,
+        dtype=model.dtype,
+    )
+
+
+def settings(recipe: Recipe) -> Settings:
+    """No checks in between: training is measured, and a check of the single validation row at either end."""
+    return Settings(
+        optimizer="adamw",
+        learning_rate=recipe.learning_rate,
+        max_steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        eval_every=recipe.steps + 1,
+        patience=10**6,
+        weight_decay=recipe.weight_decay,
+        warmup_steps=0,
+        max_grad_norm=recipe.max_grad_norm,
+    )
+
+
+def train(
+    base: BaseModel,
+    examples: Sequence[Example],
+    start: Tensor,
+    position: str,
+    recipe: Recipe,
+    watch: Stopwatch | None = None,
+    *,
+    labels_only: bool = False,
+) -> Tensor:
+    """One prompt ``[P, H]``, trained by the library.
+
+    Args:
+        labels_only: loss over the label tokens, the library's default for classification; else over the whole vocabulary, which
+            is what PEFT computes.
+    """
+
+    def on_progress(progress: Progress) -> None:
+        if watch is not None:
+            watch.step(progress.loss)
+
+    job = Job(_rows(examples, labels_only), start, settings(recipe), seed=recipe.seed, on_progress=on_progress)
+    return train_prompt(base, job, position).weights
+
+
+def train_joint(
+    base: BaseModel, tasks: Sequence[Sequence[Example]], starts: Sequence[Tensor], position: str, recipe: Recipe
+) -> list[Tensor]:
+    """One prompt a task, all trained together on one base."""
+    jobs = [
+        Job(_rows(examples, False), start, settings(recipe), seed=recipe.seed)
+        for examples, start in zip(tasks, starts, strict=True)
+    ]
+    found = []
+    for result in train_prompts(base, jobs, position):
+        if isinstance(result, Diverged):
+            raise result
+        found.append(result.weights)
+    return found
+
+
+def train_plainly(
+    base: BaseModel,
+    examples: Sequence[Example],
+    start: Tensor,
+    position: str,
+    recipe: Recipe,
+    watch: Stopwatch,
+    batches: Sequence[Sequence[int]],
+) -> Tensor:
+    """The same training on the readable statement of the method, row by row and without any fast path."""
+    prompt = start.clone().requires_grad_()
+    optimizer = torch.optim.AdamW([prompt], lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
+    for step in range(recipe.steps):
+        rows = _rows([examples[i] for i in batches[step]], False).train
+        logits = torch.cat(plain_target_logits(base, prompt, position, rows))
+        gold = torch.tensor([row.target_ids[0] for row in rows], device=logits.device)
+        loss = torch.nn.functional.cross_entropy(logits, gold)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([prompt], recipe.max_grad_norm)
+        optimizer.param_groups[0]["lr"] = recipe.rate(step)
+        optimizer.step()
+        watch.step(loss.detach())
+    return prompt.detach()
+
+
+def batches(examples: Sequence[Example], recipe: Recipe) -> list[list[int]]:
+    """The rows of every step as ``train`` takes them, so that other sides can be given the same."""
+    lengths = [len(example.input_ids) for example in examples]
+    found: list[list[int]] = []
+    epoch = 0
+    while len(found) < recipe.steps:
+        found += epoch_batches(lengths, recipe.batch_size, recipe.seed, epoch)
+        epoch += 1
+    return found[: recipe.steps]
+
+
+def score(base: BaseModel, prompt: Tensor | None, position: str, examples: Sequence[Example]) -> Tensor:
+    """Log-probabilities of the labels ``[rows, L]`` for inputs that were never seen before (nothing is kept for them)."""
+    engine = Engine(base, position, [example.input_ids for example in examples], cache_bytes=0)
+    return label_scores(engine, prompt, _LABELS)
+
+
+def score_mixed(base: BaseModel, prompts: Sequence[Tensor], examples: Sequence[Example]) -> list[Tensor]:
+    """The same with several tasks in each batch: row n has prompt n modulo their number."""
+    engine = Engine(base, "prefix", [example.input_ids for example in examples], cache_bytes=0)
+    queries = [(place, place % len(prompts)) for place in range(len(examples))]
+    return rank_labels(engine, prompts, [_LABELS] * len(prompts), queries)
+
+
+def _rows(examples: Sequence[Example], labels_only: bool) -> TrainingRows:
+    rows = [Row(example.input_ids, (example.target,)) for example in examples]
+    return TrainingRows(rows, rows[:1], _LABELS if labels_only else None)

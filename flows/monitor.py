@@ -1,0 +1,107 @@
+"""Watch champions: one look at each, its verdict in MLflow, and an event in Prefect that an automation can act on.
+
+Nothing is promoted or trained here. What a degraded champion leads to is said by an automation
+(``deployments/automations/retrain-when-degraded.yaml``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.events import emit_event
+from prefect.events.worker import EventsWorker
+from prefect.states import Completed
+
+from softprompt_core.errors import Health, SoftpromptError
+from softprompt_core.spec import load_spec
+from softprompt_core.spec.monitor import MonitorSpec
+from softprompt_core.stages.monitoring import HealthResult, describe
+from tasks.monitoring import check_champion
+
+EVENT = "softprompt.champion."
+"""Followed by ``healthy``, ``degraded`` or ``unknown``."""
+
+
+@flow(name="softprompt-monitor", validate_parameters=False)
+def monitor(
+    targets: list[str],
+    data: list[str] | None = None,
+    margin: float | None = None,
+    confidence: float | None = None,
+    min_rows: int | None = None,
+) -> State[Any]:
+    """Check the champions of several tasks; one that cannot be checked does not stop the others.
+
+    Args:
+        targets: names of tasks, or paths of their specs. A spec's `monitor` section takes the place of the one that the champion
+            was registered with.
+        data: files of fresh rows, in place of the spec's `monitor.data`.
+        margin: in place of `monitor.margin`; likewise `confidence` and `min_rows`.
+    """
+    changes = dict(data=tuple(data) if data else None, margin=margin, confidence=confidence, min_rows=min_rows)
+    results = [_look(target, {key: value for key, value in changes.items() if value is not None}) for target in targets]
+    words = ", ".join(f"{result.task}: {result.health.value}" for result in results)
+    worst = max((result.health for result in results), key=lambda health: health.exit_code, default=Health.HEALTHY)
+    if results:
+        create_markdown_artifact("\n".join(map(describe, results)), key="champion-health", description=words[:200])
+    # The flow has done its work whatever it found: a failed state would mean that nobody looked.
+    return Completed(name=worst.value.capitalize(), message=words, data=[result.to_json() for result in results])
+
+
+def resolve(target: str) -> tuple[str, str | None, MonitorSpec | None]:
+    """Task, spec file and settings that a target stands for.
+
+    Raises:
+        InvalidInput: a spec that cannot be read.
+    """
+    path = Path(target)
+    if path.suffix not in (".yaml", ".yml") and not path.is_file():
+        return target, None, None
+    spec = load_spec(path)
+    return spec.name, str(path.absolute()), spec.monitor
+
+
+def _look(target: str, changes: dict[str, Any]) -> HealthResult:
+    name = target
+    try:
+        name, spec, settings = resolve(target)
+        flow_run = runtime.flow_run.get_id()
+        result = check_champion(name, settings, changes, flow_run)
+    except SoftpromptError as error:
+        return HealthResult.failed(name, error)
+    _tell(result, spec)
+    return result
+
+
+def _tell(result: HealthResult, spec: str | None) -> None:
+    """Emit the event. ``spec`` in its payload is what the lifecycle's deployment takes as its parameter."""
+    emit_event(
+        event=f"{EVENT}{result.health.value}",
+        resource={
+            "prefect.resource.id": f"softprompt.champion.{result.task}",
+            "prefect.resource.name": result.task,
+            "softprompt.version": str(result.version or ""),
+        },
+        payload={
+            "task": result.task,
+            "spec": spec,
+            "reason": result.reason,
+            "mlflow_run": result.run_url,
+            "version": result.version,
+        },
+    )
+    # Events leave in the background; a command that ends now would take them with it.
+    EventsWorker.instance().wait_until_empty()
+
+
+def run_monitor(targets: list[str], data: list[str], **settings: float | int | None) -> list[HealthResult]:
+    """Run the flow and take one result a target from its final state."""
+    state = monitor(targets, data or None, **settings, return_state=True)
+    value: Any = state.result(raise_on_failure=False)
+    if isinstance(value, BaseException):
+        raise value
+    return [HealthResult(**{**one, "health": Health(one["health"])}) for one in value]

@@ -1,0 +1,33 @@
+"""How likely gold answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from softprompt_core.forward.engine import Engine
+from softprompt_core.forward.layout import batches
+
+
+@torch.no_grad()
+def target_losses(
+    engine: Engine, prompt: Tensor | None, targets: Sequence[tuple[int, ...]], rows: Sequence[int] | None = None
+) -> Tensor:
+    """Mean negative log-probability per token of each row's gold answer, nats, float32 ``[rows]`` on the CPU.
+
+    Args:
+        rows: places in the engine's inputs, one a target; None for all.
+    """
+    prompts = engine.prompts([prompt])
+    result = torch.empty(len(targets))
+    places = range(len(targets)) if rows is None else rows
+    lengths = [len(engine.inputs[i]) + prompts.lengths[0] + len(target) for i, target in zip(places, targets, strict=True)]
+    for group in batches(lengths, tokens=8192, rows=64):
+        answers = [targets[i] for i in group]
+        logits = engine.target_logits(prompts, [0] * len(group), [places[g] for g in group], answers)
+        ids = torch.tensor([i for answer in answers for i in answer], device=logits.device)
+        losses = torch.nn.functional.cross_entropy(logits, ids, reduction="none")
+        result[group] = torch.stack([part.mean() for part in losses.split([len(answer) for answer in answers])]).cpu()
+    return result

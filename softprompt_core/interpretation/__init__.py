@@ -1,0 +1,11 @@
+"""What soft vectors look like from outside: the vocabulary near them, how far they moved, and how two prompts compare.
+
+A warning that belongs to every use: prompts that do quite different tasks can lie next to the same words (Khashabi et al., 2022,
+"Prompt Waywardness"), so near tokens hint at an initialisation rather than explain what a prompt does.
+"""
+
+from softprompt_core.interpretation.drift import Drift, drift
+from softprompt_core.interpretation.likeness import Likeness, likeness
+from softprompt_core.interpretation.tokens import NearToken, nearest_tokens
+
+__all__ = ["Drift", "Likeness", "NearToken", "drift", "likeness", "nearest_tokens"]
