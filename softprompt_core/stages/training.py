@@ -25,6 +25,7 @@ from softprompt_core.training import (
     Engines,
     Job,
     Progress,
+    Settings,
     TrainedPrompt,
     TrainingRows,
     choose_settings,
