@@ -48,14 +48,9 @@ def _train(spec: PromptSpec, inputs: Inputs, champion: str | None) -> list[dict[
 
 def train(spec: PromptSpec, inputs: Inputs, champion: str | None) -> list[Trained]:
     """Run the task; a cached result whose files were deleted is computed again."""
-    found = _run(spec, inputs, champion, refresh=False)
-    if not all(Path(file).exists() for one in found for file in (one.prompt, one.facts)):
-        found = _run(spec, inputs, champion, refresh=True)
-    return found
-
-
-def _run(spec: PromptSpec, inputs: Inputs, champion: str | None, *, refresh: bool) -> list[Trained]:
-    found = [Trained(**one) for one in _train.with_options(refresh_cache=refresh)(spec, inputs, champion)]
-    # A cached result names the files as they lay where it was made, which may be another machine or home.
     place = inputs.workspace
+    seeds = range(spec.training.seed, spec.training.seed + spec.training.seeds)
+    files = all(place.prompt(seed).exists() and place.training(seed).exists() for seed in seeds)
+    found = [Trained(**one) for one in _train.with_options(refresh_cache=not files)(spec, inputs, champion)]
+    # A cached result names the files as they lay where it was made, which may be another machine or home.
     return [replace(one, prompt=str(place.prompt(one.seed)), facts=str(place.training(one.seed))) for one in found]

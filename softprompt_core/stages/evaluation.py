@@ -185,7 +185,8 @@ def _facts(
     }
     if seeds:
         facts["best_step"] = next((seed.best_step for seed in seeds if seed.chosen), math.nan)
-        facts["diverged_seeds"] = sum(seed.stopped == "diverged" for seed in seeds)
+        # A seed without any finite prompt has left no file.
+        facts["diverged_seeds"] = spec.training.seeds - sum(seed.stopped != "diverged" for seed in seeds)
         if len(seeds) == spec.training.seeds > 1:
             scores = [seed.validation for seed in seeds]
             facts["seed_spread"] = max(scores) - min(scores)

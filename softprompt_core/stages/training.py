@@ -25,7 +25,6 @@ from softprompt_core.training import (
     Engines,
     Job,
     Progress,
-    Settings,
     TrainedPrompt,
     TrainingRows,
     choose_settings,

@@ -20,7 +20,7 @@ from softprompt_core.stages.gate_report import log_gate_report
 from softprompt_core.stages.inputs import gather
 from softprompt_core.stages.promotion import act, judge
 from softprompt_core.stages.registration import register
-from softprompt_core.stages.training import train_seed
+from softprompt_core.stages.training import train_seeds
 from tests.toy_task import rows, write_rows, write_toy
 
 SHORT = {"max_steps": 4, "eval_every": 2, "batch_size": 16}
@@ -31,7 +31,7 @@ def lifecycle(path: Path) -> str:
     spec, client = load_spec(path), record.client()
     champion = registry.by_alias(client, spec.name, tags.CHAMPION)
     inputs = gather(spec)
-    trained = train_seed(spec, inputs, 0)
+    (trained,) = train_seeds(spec, inputs)
     number = champion.version if champion else None
     folder = registry.download(client, spec.name, number, inputs.workspace.folder / f"champion-{number}") if number else None
     evidence = Evidence.load(evaluate(spec, inputs, Path(trained.prompt), folder))
