@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any, Literal
 
@@ -30,15 +31,42 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Run every check; a check that fails does not stop the others."""
-    checks = (_versions, _disk, _record, _prefect, _base)
-    return [finding for check in checks for finding in _safely(check)]
+    checks = (_versions, _disk, _record, _ledger, _prefect, _base)
+    return [finding for check in checks for finding in _safely(check, check.__name__.strip("_"))]
 
 
-def _safely(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+def repair() -> list[Finding]:
+    """Complete or void what dead processes left in MLflow; note champions that were moved by hand. One finding a change."""
+
+    def settle() -> Iterator[Finding]:
+        from softprompt_core import registry
+        from softprompt_core.stages import record
+
+        client = record.client()
+        for task in registry.clear_dead_tickets(client):
+            yield Finding("ok", "repair", f"{task}: a dead process no longer holds up decisions")
+        for name in sorted({found.name for found in registry.list_versions(client)}):
+            yield from _safely(partial(_settle, name), f"repair {name}")
+        for run_id in registry.end_all_killed_runs(client):
+            yield Finding("ok", "repair", f"run {run_id} ended as KILLED; its process is gone")
+
+    return list(_safely(settle, "repair")) or [Finding("ok", "repair", "nothing was left half done")]
+
+
+def _settle(name: str) -> Iterator[Finding]:
+    from softprompt_core import registry
+    from softprompt_core.stages import record
+
+    for entry in registry.repair(record.client(), record.stores(), name):
+        version = f" version {entry.candidate}" if entry.candidate is not None else ""
+        yield Finding("ok", "repair", f"{name}: {entry.action}{version} is {entry.status} now; {entry.reason}")
+
+
+def _safely(check: Callable[[], Iterator[Finding]], what: str) -> Iterator[Finding]:
     try:
         yield from check()
     except SoftpromptError as error:
-        yield Finding("problem", check.__name__.strip("_"), error.what, f"{error.where or ''} {error.do or ''}".strip())
+        yield Finding("problem", what, error.what, f"{error.where or ''} {error.do or ''}".strip())
 
 
 def _versions() -> Iterator[Finding]:
@@ -82,6 +110,32 @@ def _record() -> Iterator[Finding]:
     client = record.client()
     address = registry.masked(record.stores().tracking_uri)
     yield Finding("ok", "mlflow", f"{address}: {len({v.name for v in registry.list_versions(client)})} tasks registered")
+
+
+def _ledger() -> Iterator[Finding]:
+    from softprompt_core import registry
+    from softprompt_core.stages import record
+
+    odd = 0
+    for name in sorted({found.name for found in registry.list_versions(record.client())}):
+        for finding in _safely(partial(_unsettled, name), f"ledger of {name}"):
+            odd += 1
+            yield finding
+    if not odd:
+        yield Finding("ok", "ledger", "says what the aliases say")
+
+
+def _unsettled(name: str) -> Iterator[Finding]:
+    from softprompt_core import registry
+    from softprompt_core.stages import record
+
+    now = registry.standing(record.client(), name)
+    do = "`softprompt doctor --repair` settles it, and so does the next decision"
+    for entry in now.open:
+        begun = f"{name}: {entry.action} version {entry.candidate} was begun at {entry.at:%Y-%m-%d %H:%M:%S} UTC"
+        yield Finding("warning", "ledger", f"{begun} and not finished", f"if nobody is at work on it: {do}")
+    if now.moved_by_hand:
+        yield Finding("warning", "ledger", f"{name}: {now.moved_by_hand}", do)
 
 
 def _prefect() -> Iterator[Finding]:

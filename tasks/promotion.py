@@ -12,6 +12,7 @@ from softprompt_core.spec import PromptSpec
 from softprompt_core.stages import record
 from softprompt_core.stages.evaluation import Evidence
 from softprompt_core.stages.promotion import act, judge
+from softprompt_core.stages.review import Review, Verb, review
 
 
 @task(name="decide and promote", cache_policy=NO_CACHE, task_run_name="decide: {spec.name} version {version}")
@@ -20,3 +21,9 @@ def decide_and_promote(spec: PromptSpec, version: int, champion: int | None, evi
     decision = judge(spec, Evidence.load(Path(evidence)))
     act(record.client(), spec, version, champion, decision, run_id, by)
     return decision
+
+
+@task(name="review", cache_policy=NO_CACHE, task_run_name="{verb}: {name} version {version}")
+def review_version(name: str, version: int, verb: Verb, by: str, reason: str) -> Review:
+    """A person's decision; the gates run again where the champion has moved."""
+    return review(name, version, verb, by=by, reason=reason)

@@ -41,12 +41,17 @@ def ui(
     os.execv(sys.executable, command)
 
 
-def doctor(json: Json = False) -> None:
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="First settle what killed processes left in MLflow: decisions, tickets, runs.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Check versions, stores, base model and disk; say what to do about each problem. Exits 50 if something is wrong."""
+    from flows import doctor as checks
     from flows.cli.output import print_json, print_table
-    from flows.doctor import examine
 
-    findings = examine()
+    findings = [*(checks.repair() if repair else []), *checks.examine()]
     if json:
         print_json([finding.to_json() for finding in findings])
     else:

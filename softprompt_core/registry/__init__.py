@@ -1,9 +1,14 @@
 """The record of truth in MLflow: runs, versions, the ledger of decisions, and the aliases that they move."""
 
 from softprompt_core.registry import tags
+from softprompt_core.registry.approval import Pending, awaiting, decision_about, pending
 from softprompt_core.registry.ledger import Entry, Evidence, history
-from softprompt_core.registry.promotion import ChampionMoved, record_decision
+from softprompt_core.registry.moves import ChampionMoved
+from softprompt_core.registry.promotion import DecidedMeanwhile, explained, named, record_decision, rollback
+from softprompt_core.registry.recovery import Standing, repair, standing
+from softprompt_core.registry.retention import prunable, prune
 from softprompt_core.registry.runs import (
+    end_all_killed_runs,
     experiment_id,
     finish,
     log_figure,
@@ -17,6 +22,7 @@ from softprompt_core.registry.runs import (
     start_run,
 )
 from softprompt_core.registry.stores import Stores, connect, default_stores, masked
+from softprompt_core.registry.turns import clear_dead_tickets
 from softprompt_core.registry.versions import (
     Version,
     aliases,
@@ -26,21 +32,30 @@ from softprompt_core.registry.versions import (
     last_decided,
     list_versions,
     register,
+    registered_model,
     version_size_bytes,
 )
 
 __all__ = [
     "ChampionMoved",
+    "DecidedMeanwhile",
     "Entry",
     "Evidence",
+    "Pending",
+    "Standing",
     "Stores",
     "Version",
     "aliases",
+    "awaiting",
     "by_alias",
+    "clear_dead_tickets",
     "connect",
+    "decision_about",
     "default_stores",
     "download",
+    "end_all_killed_runs",
     "experiment_id",
+    "explained",
     "finish",
     "get",
     "history",
@@ -54,9 +69,17 @@ __all__ = [
     "log_table",
     "log_text",
     "masked",
+    "named",
+    "pending",
+    "prunable",
+    "prune",
     "read_json",
     "record_decision",
     "register",
+    "registered_model",
+    "repair",
+    "rollback",
+    "standing",
     "start_run",
     "tags",
     "version_size_bytes",

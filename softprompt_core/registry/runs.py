@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softprompt_core.errors import Outcome
+from softprompt_core.registry import processes
 from softprompt_core.registry.stores import Stores
-from softprompt_core.registry.tags import KEY_LIMIT, OUTCOME, PARAM_LIMIT, RUN_TAG_LIMIT, shortened
+from softprompt_core.registry.tags import KEY_LIMIT, OUTCOME, PARAM_LIMIT, PROCESS, RUN_TAG_LIMIT, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,11 +53,42 @@ def experiment_id(client: MlflowClient, task_name: str, stores: Stores) -> str:
 def start_run(
     client: MlflowClient, experiment_id: str, run_name: str, tags: Mapping[str, str | None], parent_run_id: str | None = None
 ) -> str:
-    """Open a run and return its id. Tags that are None are left out, long ones are cut."""
+    """Open a run and return its id. Tags that are None are left out, long ones are cut. Ends what a killed process left."""
+    if parent_run_id is None:
+        end_killed_runs(client, [experiment_id])
     given = {key: shortened(str(value), RUN_TAG_LIMIT) for key, value in tags.items() if value is not None}
     if parent_run_id is not None:
         given["mlflow.parentRunId"] = parent_run_id
-    return str(client.create_run(experiment_id, run_name=run_name, tags={**_user(), **given}).info.run_id)
+    given = {**_user(), PROCESS: processes.me(), **given}
+    return str(client.create_run(experiment_id, run_name=run_name, tags=given).info.run_id)
+
+
+def end_killed_runs(client: MlflowClient, experiment_ids: list[str]) -> list[str]:
+    """End as KILLED what is still RUNNING although its process is certainly gone; returns the run ids.
+
+    Runs of other machines stay as they are: nobody here can know.
+    """
+    found, token = [], None
+    while experiment_ids:
+        page = client.search_runs(experiment_ids, "attributes.status = 'RUNNING'", max_results=1000, page_token=token)
+        found += [run.info.run_id for run in page if processes.certainly_gone(run.data.tags.get(PROCESS, ""))]
+        token = page.token
+        if not token:
+            break
+    for run_id in found:
+        client.set_terminated(run_id, "KILLED")
+    return found
+
+
+def end_all_killed_runs(client: MlflowClient) -> list[str]:
+    """``end_killed_runs`` for every task."""
+    experiments, token = [], None
+    while True:
+        page = client.search_experiments(filter_string="name LIKE 'softprompt/%'", max_results=1000, page_token=token)
+        experiments += [str(experiment.experiment_id) for experiment in page]
+        token = page.token
+        if not token:
+            return end_killed_runs(client, experiments)
 
 
 def finish(client: MlflowClient, run_id: str, outcome: Outcome, description: str) -> None:

@@ -105,24 +105,24 @@ def connect(stores: Stores) -> MlflowClient:
 
 
 @contextmanager
-def locked(stores: Stores, what: str) -> Iterator[None]:
+def locked(stores: Stores, what: str, patience_s: float = LOCK_PATIENCE_S) -> Iterator[None]:
     """Keep other threads and processes that share ``home`` out of ``what``. The lock of a process that dies is free again.
 
     Raises:
-        Unavailable: the lock folder cannot be written, or somebody has held the lock for two minutes.
+        Unavailable: the lock folder cannot be written, or somebody has held the lock for ``patience_s`` seconds.
     """
     from filelock import FileLock, Timeout
 
     folder = stores.home / "locks"
     digest = sha256(f"{stores.models_uri}\n{what}".encode()).hexdigest()
     path = folder / f"{digest[:32]}.lock"
-    lock = FileLock(path, timeout=LOCK_PATIENCE_S)
+    lock = FileLock(path, timeout=patience_s)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise Unavailable(
-            f"another process has been busy with {what} for {LOCK_PATIENCE_S:.0f} s", where=str(path), do="wait for it, or end it"
+            f"another process has been busy with {what} for {patience_s:.0f} s", where=str(path), do="wait for it, or end it"
         ) from None
     except OSError as error:
         raise Unavailable(

@@ -31,6 +31,15 @@ STATUS = "softprompt.status"
 REGISTERED = "registered"  # the value of STATUS that makes a version visible; set last
 DECIDED_AT = "softprompt.decided_at"
 LEDGER_PREFIX = "softprompt.ledger."
+APPROVAL_EXPIRES = "softprompt.approval_expires"
+WITHDRAWN = "softprompt.withdrawn"  # on a version that was rolled back: when, by whom, why
+PROCESS = "softprompt.process"  # on a run: who works on it
+
+# No task can have this name: those begin with a letter or a digit.
+LOCKS = "_softprompt-locks"
+OWNER = "softprompt.owner"
+NONCE = "softprompt.nonce"
+BEAT = "softprompt.beat"
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"

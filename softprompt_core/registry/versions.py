@@ -8,13 +8,15 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from softprompt_core.errors import InvalidInput
+from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.registry.tags import (
+    APPROVAL_EXPIRES,
+    DECIDED_AT,
     DESCRIPTION_LIMIT,
     OUTCOME,
     REGISTERED,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
     from mlflow.models import ModelSignature
+
+APPROVAL_TIME = timedelta(days=14)  # where the spec said nothing
 
 _ARTIFACT = "soft_prompt"
 
@@ -46,6 +50,24 @@ class Version:
     tags: Mapping[str, str]
     aliases: tuple[str, ...]
     description: str
+
+    @property
+    def awaits_approval(self) -> bool:
+        return self.tags.get(OUTCOME) == Outcome.AWAITING_APPROVAL.value
+
+    @property
+    def decided_at(self) -> datetime:
+        """When the last decision about it was made, UTC; when it was made, if there was none."""
+        return _time(self.tags.get(DECIDED_AT)) or self.created
+
+    @property
+    def approval_expires(self) -> datetime:
+        """Until when it may be approved, UTC."""
+        return _time(self.tags.get(APPROVAL_EXPIRES)) or self.decided_at + APPROVAL_TIME
+
+    def approval_expired(self) -> bool:
+        """Whether it waited for approval until it was too late."""
+        return self.awaits_approval and datetime.now(UTC) >= self.approval_expires
 
 
 def register(
@@ -183,8 +205,8 @@ def by_alias(client: MlflowClient, name: str, alias: str) -> Version | None:
 
 
 def last_decided(client: MlflowClient, name: str) -> Version | None:
-    """The highest version that a decision was recorded for."""
-    return next((v for v in list_versions(client, name) if OUTCOME in v.tags), None)
+    """The highest version that a decision was recorded for; one whose approval has expired counts as undecided."""
+    return next((v for v in list_versions(client, name) if OUTCOME in v.tags and not v.approval_expired()), None)
 
 
 def download(client: MlflowClient, name: str, version: int, to: Path) -> Path:
@@ -258,6 +280,15 @@ def _version(found: ModelVersion, named: tuple[str, ...]) -> Version:
         aliases=tuple(sorted(named)),
         description=found.description or "",
     )
+
+
+def _time(text: str | None) -> datetime | None:
+    """A moment from a tag; None when there is none, or somebody has changed it so that it cannot be read."""
+    try:
+        found = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _is_missing(error: Exception) -> bool:

@@ -300,6 +300,8 @@ class PromptSpec(Frozen):
     """Conditions for promotion; all must pass. None: never promoted."""
     approval: Literal["none", "required"] = "none"
     """`required`: a person promotes after the gates have passed."""
+    approval_expires_days: int = Field(14, ge=1, le=3650)
+    """Days within which the person must decide; after that the task has to be run again."""
     monitor: MonitorSpec = MonitorSpec()
     """How the champion is watched."""
     schedule: ScheduleSpec | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from softprompt_core.errors import Outcome
@@ -31,6 +32,7 @@ def act(
     Raises:
         ChampionMoved: another version became champion since ``champion`` was compared with; nothing was moved.
     """
+    expires = datetime.now(UTC) + timedelta(days=spec.approval_expires_days)
     return record_decision(
         client,
         stores(),
@@ -41,4 +43,5 @@ def act(
         by=by,
         reason=decision.verdict,
         evidence=LedgerEvidence(run_id, fingerprint(decision.to_json())),
+        approval_expires=expires if decision.outcome is Outcome.AWAITING_APPROVAL else None,
     )

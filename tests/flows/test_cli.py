@@ -37,22 +37,6 @@ def softprompt(*arguments: str | Path, **environment: str) -> subprocess.Complet
     )
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command in this process: exit code, stdout, stderr."""
-    from flows.cli import main
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["softprompt", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return run
-
-
 def content(home: Path) -> list[str]:
     """Everything in the MLflow database."""
     with sqlite3.connect(home / "mlflow.db") as database:

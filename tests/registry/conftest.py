@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -85,6 +87,27 @@ def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
     raise AssertionError(f"the server did not come up\n{log.read_text()}")
 
 
+@pytest.fixture(scope="session")
+def postgres_uri() -> Iterator[str]:
+    """PostgreSQL with MLflow's tables."""
+    from tests.registry import postgres
+
+    reason = postgres.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with postgres.running() as uri, tempfile.TemporaryDirectory() as home:
+        connect(Stores(uri, None, None, Path(home)))
+        yield uri
+
+
+@pytest.fixture(params=["sqlite", "server", "postgres"])
+def any_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
+    """What a record can be kept in; slower than `stores`, for what depends on the database."""
+    if request.param == "sqlite":
+        return request.getfixturevalue("sqlite_stores")
+    return Stores(request.getfixturevalue(f"{request.param}_uri"), None, (tmp_path / "artifacts").as_uri(), tmp_path / "home")
+
+
 @pytest.fixture(params=["sqlite", "server"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
     if request.param == "sqlite":
@@ -149,34 +172,20 @@ def make_version(client, name: str, run_id: str, folder: Path) -> Callable[..., 
 
 
 @pytest.fixture
-def race() -> Callable[[list[list[str]]], list[str]]:
-    """Start `racer.py` once for each list of arguments, let all go at the same moment, return what each printed last."""
+def race(tmp_path: Path) -> Callable[..., list[str]]:
+    """Run `racer.py`: one process for each list of arguments, all at the same moment; returns what came of each."""
 
-    def run(arguments: list[list[str]]) -> list[str]:
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        racers = [
-            subprocess.Popen(
-                [sys.executable, str(HERE / "racer.py"), *given],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=env,
-            )
-            for given in arguments
-        ]
-        try:
-            for racer in racers:
-                assert racer.stdout.readline() == "ready\n", racer.stderr.read()
-            for racer in racers:
-                racer.stdin.write("go\n")
-                racer.stdin.flush()
-            results = [racer.communicate(timeout=120) for racer in racers]
-        finally:
-            for racer in racers:
-                racer.kill()
-                racer.wait()
-        assert all(racer.returncode == 0 for racer in racers), results
-        return [out.strip() for out, _ in results]
+    def run(action: str, tracking_uri: str, racers: list[list], *, shared_home: Path | None = None) -> list[str]:
+        home = shared_home or tmp_path / "machines"
+        work = {"action": action, "tracking_uri": tracking_uri, "home": str(home), "shared": shared_home is not None}
+        done = subprocess.run(
+            [sys.executable, str(HERE / "racer.py"), json.dumps({**work, "racers": racers})],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
 
     return run

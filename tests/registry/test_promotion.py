@@ -9,7 +9,6 @@ from softprompt_core.registry import (
     Entry,
     Evidence,
     aliases,
-    connect,
     get,
     history,
     last_decided,
@@ -153,7 +152,8 @@ class _Recording:
             return call
 
         def recorded(name, *rest):
-            self.steps.append((method, *rest))
+            if name != tags.LOCKS:
+                self.steps.append((method, *rest))
             return call(name, *rest)
 
         return recorded
@@ -178,22 +178,6 @@ def test_the_ledger_is_written_before_any_alias_moves(client, stores, name, vers
     assert '"status":"intent"' in recording.steps[0][2]
     assert methods[-1] == "set_registered_model_tag"
     assert '"status":"completed"' in recording.steps[-1][2]
-
-
-def test_two_processes_that_promote_at_once_have_exactly_one_winner(sqlite_stores, name, race):
-    client = connect(sqlite_stores)
-    client.create_registered_model(name)
-    for _ in range(3):
-        client.create_model_version(name, "s3://nowhere/model", tags={tags.STATUS: tags.REGISTERED})
-    client.set_registered_model_alias(name, tags.CHAMPION, "1")
-    common = ["promote", sqlite_stores.tracking_uri, str(sqlite_stores.home), name]
-    results = race([[*common, "2", "1"], [*common, "3", "1"]])
-    assert sorted(results) == ["moved", "promoted"]
-    winner = 2 + results.index("promoted")
-    assert aliases(client, name) == {"champion": winner, "previous": 1}
-    assert sorted(_short(history(client, name))) == sorted(
-        [("promote", "completed", winner, 1), ("promote", "superseded", 5 - winner, winner)]
-    )
 
 
 @pytest.mark.parametrize("text", ["x" * 20_000, '"\n' * 9_000, "ü" * 9_000])

@@ -96,7 +96,7 @@ def test_a_home_that_cannot_hold_locks_is_unavailable(sqlite_stores):
 def test_processes_that_start_together_on_a_fresh_home_all_connect(tmp_path, race):
     home = tmp_path / "fresh"
     uri = f"sqlite:///{home / 'mlflow.db'}"
-    assert race([["connect", uri, str(home)]] * 2) == ["connected"] * 2
+    assert race("connect", uri, [[], []], shared_home=home) == ["connected"] * 2
     with sqlite3.connect(home / "mlflow.db") as database:
         assert database.execute("select count(*) from experiments").fetchone() == (1,)
 
