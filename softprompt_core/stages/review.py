@@ -128,9 +128,10 @@ def _judged_again(
     client: MlflowClient, version: Version, champion: int | None, by: str, reason: str, only_if: str, approves: bool = False
 ) -> Review:
     """Let the gates compare with the champion that stands now, and act on what they say."""
-    decision = judge_again(client, version, champion)
+    decision, seen = judge_again(client, version, champion)
     report = f"gates/again-champion-{champion or 'none'}"
     registry.log_json(client, version.run_id, decision.to_json(), f"{report}.json")
+    registry.log_json(client, version.run_id, seen.to_json(), f"{report}-evidence.json")  # `gates explain` replays the pair
     registry.log_text(client, version.run_id, decision.to_markdown(), f"{report}.md")
     evidence = LedgerEvidence(version.run_id, fingerprint(decision.to_json()))
     against = f"the gates ran again because the champion is version {champion} by now" if champion else "the gates ran again"
@@ -171,8 +172,8 @@ def _record(
     return Review(version.name, version.version, outcome, reason, champion)
 
 
-def judge_again(client: MlflowClient, version: Version, champion: int | None) -> Decision:
-    """What the gates of a version say when it is compared with ``champion``, on the test rows that it was evaluated on.
+def judge_again(client: MlflowClient, version: Version, champion: int | None) -> tuple[Decision, Evidence]:
+    """What the gates of a version say when it is compared with ``champion`` on its test rows, and the evidence they saw.
 
     The stored answers of both are used if they were given to the same rows, made from the same data by the same spec and scored
     by the same source; else everyone is scored again, on the data that the version's spec names.
@@ -187,19 +188,23 @@ def judge_again(client: MlflowClient, version: Version, champion: int | None) ->
     with _scratch(version) as scratch:
         folder = _files(client, version, scratch / "candidate")
         spec = load_spec(folder / SPEC_FILE)
+
+        def seen(evidence: Evidence) -> tuple[Decision, Evidence]:
+            return judge(spec, evidence), evidence
+
         stored = _stored_evidence(client, version, scratch)
         if champion is None:
             if stored is not None:
-                return judge(spec, replace(stored, champion=None, champion_problem=None))
-            return judge(spec, _scored_again(version, spec, folder, None, scratch, stored))
+                return seen(replace(stored, champion=None, champion_problem=None))
+            return seen(_scored_again(version, spec, folder, None, scratch, stored))
         other = registry.get(client, version.name, champion)
         theirs = _files(client, other, scratch / "champion")
         if stored is not None and _comparable(version, other, spec, load_spec(theirs / SPEC_FILE)):
             found = _stored_evidence(client, other, scratch)
             if found is not None and _same_rows(stored, found):
                 answers = replace(found.candidate, scorer="champion")
-                return judge(spec, replace(stored, champion=answers, champion_problem=None))
-        return judge(spec, _scored_again(version, spec, folder, theirs, scratch, stored))
+                return seen(replace(stored, champion=answers, champion_problem=None))
+        return seen(_scored_again(version, spec, folder, theirs, scratch, stored))
 
 
 def _files(client: MlflowClient, version: Version, to: Path) -> Path:

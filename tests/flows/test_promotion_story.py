@@ -128,6 +128,8 @@ def test_an_approval_that_has_gone_stale_runs_the_gates_again(
     assert "the gates ran again because the champion is version 3 by now" in out and "ann had said: looks good" in out
     assert aliases("stale") == {"champion": 3, "previous": 1, "challenger": 2}
     client = record.client()
+    code, out, _ = here("gates", "explain", "stale", 2)
+    assert code == 0 and "same verdict" in out, "the decision that counts is the second one, and it can be replayed"
     kept = registry.get(client, "stale", 2)
     assert Path(client.download_artifacts(kept.run_id, "gates/again-champion-3.json")).stat().st_size > 0
     assert here("registry", "pending", "stale")[1] == "nothing waits for approval\n"
@@ -135,14 +137,14 @@ def test_an_approval_that_has_gone_stale_runs_the_gates_again(
     assert code == 40 and "does not wait for approval, it is rejected" in err
 
     # The answers that both gave to the same rows are stored; scoring all again leads to the same verdict.
-    stored = review.judge_again(client, kept, 3)
+    stored, _ = review.judge_again(client, kept, 3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(review, "_same_rows", lambda *_: False)
-        again = review.judge_again(client, kept, 3)
+        again, _ = review.judge_again(client, kept, 3)
     assert again.to_json() == stored.to_json() and not again.passed
     with monkeypatch.context() as patch:
         patch.setattr(review, "_scored_again", None)  # it is not needed
-        assert review.judge_again(client, kept, 1).passed
+        assert review.judge_again(client, kept, 1)[0].passed
 
     # The form in Prefect's pages does what the command does.
     assert run(spec(6, gates=NO_WORSE, approval="required")) == ["awaiting_approval"]
