@@ -21,7 +21,7 @@ from softprompt_core.registry.runs import (
     read_json,
     start_run,
 )
-from softprompt_core.registry.stores import Stores, connect, default_stores, masked
+from softprompt_core.registry.stores import Stores, connect, default_stores
 from softprompt_core.registry.turns import clear_dead_tickets
 from softprompt_core.registry.versions import (
     Version,
@@ -35,6 +35,7 @@ from softprompt_core.registry.versions import (
     registered_model,
     version_size_bytes,
 )
+from softprompt_core.settings import masked
 
 __all__ = [
     "ChampionMoved",
