@@ -1,12 +1,13 @@
 """What differs from machine to machine: addresses, folders, budgets.
 
 One object, from weakest to strongest: a default, the top of ``softprompt.toml``, the chosen profile's table in it, an environment
-variable, the command line. Read anew at each call, so that nothing needs to be restarted or cleared.
+variable, the command line. A change of any of these counts from the next call on.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 import tomllib
@@ -152,15 +153,27 @@ def current() -> Settings:
     Raises:
         InvalidInput: a setting that is unknown or has an impossible value; names the file, variable or option.
     """
+    # Links and folders ask hundreds of times in a command, and making the object takes two milliseconds.
+    path = Path(_command_line.get("config") or os.environ.get(f"{_OWN}CONFIG") or FILE).expanduser().absolute()
     try:
-        found = Settings(**_command_line)
+        state = path.stat()
+        file = (str(path), state.st_ino, state.st_mtime_ns, state.st_size)
+    except OSError:
+        file = (str(path), 0, 0, 0)
+    return _settings(file, tuple(os.environ.items()), tuple(_command_line.items()))
+
+
+@functools.lru_cache(maxsize=4)
+def _settings(*_state: object) -> Settings:
+    """The settings, made anew when the file, the environment or the command line is another one than before."""
+    try:
+        return Settings(**_command_line)
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
         name = str(first["loc"][0]) if first["loc"] else "profile"
         place = _places().get(name, ("", None))[1]
         raise InvalidInput(f"{name}: {message}", where=place, do=_DO) from None
-    return found
 
 
 def give(pairs: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from flows.cli import compare, configuring, gates, inspecting, monitor, registry, running
+from flows.cli import compare, configuring, gates, inspecting, monitor, registry, running, status
 
 app = typer.Typer(
     name="softprompt",
@@ -24,6 +24,7 @@ app.command()(running.fleet)
 registry.app.command("compare")(compare.compare)
 app.command()(monitor.monitor)
 app.command()(monitor.revalidate)
+app.command()(status.status)
 app.add_typer(registry.app, name="registry")
 app.add_typer(gates.app, name="gates")
 app.add_typer(configuring.app, name="config")

@@ -4,6 +4,7 @@ from softprompt_core.registry import tags
 from softprompt_core.registry.approval import Pending, awaiting, decision_about, pending
 from softprompt_core.registry.ledger import Entry, Evidence, history
 from softprompt_core.registry.moves import ChampionMoved
+from softprompt_core.registry.overview import HealthNote, TaskOverview, UnfinishedRun, health_note, health_notes, overview
 from softprompt_core.registry.promotion import DecidedMeanwhile, explained, named, record_decision, rollback
 from softprompt_core.registry.recovery import Standing, repair, standing
 from softprompt_core.registry.retention import prunable, prune
@@ -42,9 +43,12 @@ __all__ = [
     "DecidedMeanwhile",
     "Entry",
     "Evidence",
+    "HealthNote",
     "Pending",
     "Standing",
     "Stores",
+    "TaskOverview",
+    "UnfinishedRun",
     "Version",
     "aliases",
     "awaiting",
@@ -59,6 +63,8 @@ __all__ = [
     "explained",
     "finish",
     "get",
+    "health_note",
+    "health_notes",
     "history",
     "last_decided",
     "list_versions",
@@ -71,6 +77,7 @@ __all__ = [
     "log_text",
     "masked",
     "named",
+    "overview",
     "pending",
     "prunable",
     "prune",

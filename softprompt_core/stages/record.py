@@ -41,5 +41,9 @@ def run_url(experiment_id: str, run_id: str) -> str:
     return f"{ui_address()}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
+def model_url(name: str) -> str:
+    return f"{ui_address()}/#/models/{name}"
+
+
 def version_url(name: str, version: int) -> str:
-    return f"{ui_address()}/#/models/{name}/versions/{version}"
+    return f"{model_url(name)}/versions/{version}"
