@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.lifecycle import lifecycle
+from flows.notifying import notify
 from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
 from softprompt_core.spec import PromptSpec, load_spec
 from softprompt_core.stages.result import LifecycleResult
@@ -46,6 +47,7 @@ def run_all(paths: list[Path], *, force: bool) -> list[LifecycleResult]:
             seen[spec.name] = path
         except SoftpromptError as error:
             results.append(LifecycleResult(path.stem, error.outcome, str(error)))
+            notify(results[-1])
             continue
         results.append(run_one(spec, force=force))
     return results

@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.utilities.urls import url_for
 
+from flows.notifying import notify
 from softprompt_core import registry
 from softprompt_core.errors import Outcome, SoftpromptError
 from softprompt_core.gates import Decision
@@ -50,6 +51,7 @@ def lifecycle(spec: dict[str, Any] | str, force: bool = False) -> State[Any]:
         force: run even if nothing has changed since the last decided version.
     """
     result = run_lifecycle(spec, force=force)
+    notify(result)
     make = Failed if result.outcome in _FAILURES else Completed
     return make(name=result.outcome.state_name, message=result.reason, data=result.to_json())
 
