@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from contextlib import suppress
+from typing import Any
 
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
@@ -31,7 +33,9 @@ def notify(result: LifecycleResult) -> bool:
     subject, body = message(result)
     try:
         with block.raise_on_failure():
-            block.notify(body, subject)
+            sent: Any = block.notify(body, subject)
+            if asyncio.iscoroutine(sent):  # Prefect's own blocks answer at once here, other people's may know async only
+                asyncio.run(sent)
     except Exception as error:
         # Its words would hold the webhook's address, and with it the key.
         code = getattr(getattr(error, "response", None), "status_code", None)

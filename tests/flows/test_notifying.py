@@ -117,6 +117,22 @@ def test_a_password_in_a_reason_stays_here(inbox: Inbox, block: str) -> None:
     assert "geheim" not in json.dumps(inbox.received)
 
 
+def test_a_block_that_knows_async_only_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.blocks.abstract import NotificationBlock
+
+    from flows.notifying import notify
+
+    heard: list[str] = []
+
+    class OnlyAsync(NotificationBlock):
+        async def notify(self, body: str, subject: str | None = None) -> None:
+            heard.append(f"{subject}")
+
+    OnlyAsync().save("ours", overwrite=True)
+    monkeypatch.setenv("SOFTPROMPT_NOTIFY_BLOCK", f"{OnlyAsync.get_block_type_slug()}/ours")
+    assert notify(result(Outcome.REJECTED)) and heard == ["sst2 version 3: rejected"]
+
+
 @pytest.mark.parametrize("broken", ["absent", "refused", "no server", "no messages"])
 def test_a_message_that_cannot_be_sent_is_a_warning_without_the_address(
     broken: str, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
