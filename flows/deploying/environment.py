@@ -44,7 +44,8 @@ class Environment(Frozen):
     working_directory: str | None = None
     """Absolute path on the workers' machine of the folder in which `softprompt deploy` runs here. Null: the same path as here."""
     env: dict[str, str] = Field(default_factory=dict)
-    """Environment variables of the runs. `{{ prefect.variables.x }}` and `{{ prefect.blocks.secret.x }}` are filled in on the worker."""
+    """Environment variables of the runs. `{{ prefect.variables.x }}` and `{{ prefect.blocks.secret.x }}` are filled in on the
+    worker."""
     job_variables: dict[str, Any] = Field(default_factory=dict)
     """Other variables of the pool's job template: image, memory, …"""
     parameters: dict[str, Any] = Field(default_factory=dict)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
@@ -15,14 +14,13 @@ from prefect.client.schemas.objects import ConcurrencyLimitStrategy, Concurrency
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.client.schemas.sorting import DeploymentSort
-from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
 from flows.deploying import automations
 from flows.deploying.environment import Environment, WorkPool
-from flows.deploying.wanted import OURS, Plan, Wanted, environment_tag, plan
+from flows.deploying.wanted import OURS, Change, Plan, Wanted, environment_tag, plan
 from flows.lifecycle import lifecycle
 from softprompt_core import __version__
 from softprompt_core.errors import InvalidInput
@@ -33,19 +31,6 @@ ENTRYPOINT = "flows.lifecycle.lifecycle"
 _PAGE = 200  # the server's own limit
 _SLUG = "spec"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Change:
-    """What was done, or with a dry run would be done, to one thing on the server."""
-
-    kind: Literal["work pool", "deployment", "automation"]
-    name: str
-    action: Literal["created", "updated", "removed", "unchanged"]
-    detail: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        return asdict(self)
 
 
 def deploy(
@@ -59,8 +44,7 @@ def deploy(
 ) -> list[Change]:
     """Create, update and remove until the server is as specs and environment say.
 
-    Everything is checked before the first change. The order is such that a stop in the middle leaves nothing that runs wrongly, and
-    that the same call goes on from there.
+    Everything is checked before the first change. After a stop in the middle the same call goes on from there.
 
     Args:
         name: the environment's name.
@@ -88,7 +72,17 @@ def deploy(
             if not dry_run:
                 client.delete_deployment(each.id)
             changes.append(Change("deployment", each.name, "removed", f"{_spec_of(each)} no longer asks for it"))
-        changes += _automations(client, name, environment, planned, gone, dry_run)
+        changes += automations.apply(
+            client,
+            name,
+            environment,
+            planned.deployments,
+            # Read again: a deployment that was made a moment ago has its id now.
+            ids={each.name: each.id for each in _deployments(client) if _belongs(each, name)},
+            gone={each.id for each in gone},
+            existing=_paged(lambda offset: client.read_automations(limit=_PAGE, offset=offset)),
+            dry_run=dry_run,
+        )
     return changes
 
 
@@ -127,7 +121,7 @@ def _check_names(name: str, planned: Plan, existing: Sequence[DeploymentResponse
             raise InvalidInput(
                 f"the deployment {lifecycle.name}/{wanted.name} belongs to {owner}",
                 where=wanted.spec,
-                do=f"set for instance `deployment_name: '{{task}}-{name}'` in the environment file, or delete that deployment first",
+                do=f"set for instance `deployment_name: '{{task}}-{name}'` in the environment file, or delete that one first",
             )
 
 
@@ -248,54 +242,3 @@ def _comparable(found: DeploymentResponse) -> dict[str, Any]:
         "concurrency": (limit.limit if limit else None, options.collision_strategy if options else None),
         "code": (found.entrypoint, found.version, found.parameter_openapi_schema, found.enforce_parameter_schema),
     }
-
-
-# -- automations ----------------------------------------------------------------------------------------------------------
-
-
-def _automations(
-    client: SyncPrefectClient,
-    name: str,
-    environment: Environment,
-    planned: Plan,
-    gone: Sequence[DeploymentResponse],
-    dry_run: bool,
-) -> Iterator[Change]:
-    # Read again: a retraining automation names the id of a deployment that may have been made a moment ago.
-    ours = {each.name: each for each in _deployments(client) if _belongs(each, name)}
-    found = {
-        each.name: each
-        for each in _paged(lambda offset: client.read_automations(limit=_PAGE, offset=offset))
-        if {OURS, environment_tag(name)} <= set(each.tags)
-    }
-    wanted = [automations.close_crashed(name, environment.heartbeat_seconds)]
-    prefix = automations.retrain_prefix(name)
-    if environment.retrain_when_degraded:
-        for one in planned.deployments:
-            if one.name in ours:
-                wanted.append(automations.retrain(name, one, ours[one.name].id))
-            else:  # a dry run, and the deployment is not there yet
-                yield Change("automation", f"{prefix}{one.task}", "created")
-    for one in wanted:
-        yield _automation(client, one, found.pop(one.name, None), dry_run)
-    removed = {str(each.id) for each in gone}
-    for name_, one in found.items():
-        target = {str(getattr(action, "deployment_id", "")) for action in one.actions}
-        if name_.startswith(prefix) and (not environment.retrain_when_degraded or target & removed):
-            if not dry_run:
-                client.delete_automation(one.id)
-            yield Change("automation", name_, "removed")
-
-
-def _automation(client: SyncPrefectClient, wanted: AutomationCore, found: Automation | None, dry_run: bool) -> Change:
-    if found is None:
-        if not dry_run:
-            client.create_automation(wanted)
-        return Change("automation", wanted.name, "created")
-    wanted.enabled = found.enabled  # switched off by hand: stays so
-    detail = "" if found.enabled else "switched off by hand"
-    if AutomationCore.model_validate(found.model_dump()) == wanted:
-        return Change("automation", wanted.name, "unchanged", detail)
-    if not dry_run:
-        client.update_automation(found.id, wanted)
-    return Change("automation", wanted.name, "updated", detail)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flows.deploying.environment import Environment
 from softprompt_core.errors import InvalidInput, SoftpromptError
@@ -49,6 +49,19 @@ class Plan:
             return True
         folder = spec.rpartition("/")[0] + "/"
         return spec in self.scope or folder in self.scope
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was done, or with a dry run would be done, to one thing on the server."""
+
+    kind: Literal["work pool", "deployment", "automation"]
+    name: str
+    action: Literal["created", "updated", "removed", "unchanged"]
+    detail: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        return asdict(self)
 
 
 def environment_tag(name: str) -> str:
