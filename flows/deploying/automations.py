@@ -21,7 +21,8 @@ def close_crashed(environment: str, heartbeat_seconds: int) -> AutomationCore:
     """A run of this environment that falls silent without having ended becomes Crashed, and frees its place.
 
     Prefect's documentation expects the names of final states here. Ours are outcomes (`Promoted`, `Rejected`, …), so any event of
-    the run counts as a sign of life.
+    the run counts as a sign of life. Should the server's triggers see an end too late, nothing happens: without ``force`` a run
+    that has ended keeps its state.
     """
     return AutomationCore(
         name=f"{OURS} {environment}: close crashed runs",

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
-from prefect.client.schemas.filters import FlowFilter
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
@@ -68,10 +68,7 @@ def deploy(
             changes.append(_deployment(client, wanted, schema.model_dump(), ours.get(wanted.name), dry_run))
         names = {wanted.name for wanted in planned.deployments}
         gone = [each for each in ours.values() if each.name not in names and planned.covers(_spec_of(each))]
-        for each in gone:
-            if not dry_run:
-                client.delete_deployment(each.id)
-            changes.append(Change("deployment", each.name, "removed", f"{_spec_of(each)} no longer asks for it"))
+        changes += [_remove(client, each, dry_run) for each in gone]
         changes += automations.apply(
             client,
             name,
@@ -202,6 +199,21 @@ def _deployment(
     if found is None:
         return Change("deployment", wanted.name, "created", when)
     return Change("deployment", wanted.name, "updated", f"{', '.join(differs)}; {when}")
+
+
+def _remove(client: SyncPrefectClient, found: DeploymentResponse, dry_run: bool) -> Change:
+    """Delete a deployment, but not under a run: Prefect could not free its place, and answers its last state with error 500."""
+    why = f"{_spec_of(found)} no longer asks for it"
+    active = {"deployment_id": {"any_": [found.id]}, "state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    busy = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(active), limit=1)
+    if not busy:
+        if not dry_run:
+            client.delete_deployment(found.id)
+        return Change("deployment", found.name, "removed", why)
+    if not dry_run:
+        for schedule in found.schedules:
+            client.delete_deployment_schedule(found.id, schedule.id)
+    return Change("deployment", found.name, "updated", f"no schedule; {why}; deploy again when run {busy[0].name} has ended")
 
 
 def _schedules(wanted: Wanted, found: DeploymentResponse | None) -> list[DeploymentScheduleCreate]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,6 @@ def scheduling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         **os.environ,
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_UI_ENABLED": "false",
-        "PREFECT_SERVER_SERVICES_TRIGGERS_PG_NOTIFY_RECONNECT_INTERVAL_SECONDS": "1",
         "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
     }
     environment.pop("PREFECT_API_URL", None)
@@ -55,11 +55,7 @@ def scheduling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         with temporary_settings({PREFECT_API_URL: address}):
             yield address
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        end(process)
 
 
 def answers(address: str) -> bool:
@@ -82,6 +78,7 @@ def place(scheduling_server: str, isolated_environment: None, tmp_path: Path, mo
     """The current folder, with two specs; each test has a name of its own for tasks and environment."""
     monkeypatch.setenv("PREFECT_API_URL", scheduling_server)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.delenv("SOFTPROMPT_HOME")  # runs keep their files in their working directory, which is this folder
     monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").mkdir()
     return tmp_path
@@ -239,6 +236,28 @@ def test_overlapping_runs_collapse_into_the_one_that_runs(place: Path, deploy: D
     assert [state.name for state in said if state] == ["Pending", "Cancelled"]
 
 
+def test_a_deployment_is_not_taken_from_under_a_run(place: Path, deploy: Deploy) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Completed, Pending, Running
+
+    spec(place / "specs", "busy", schedule=WEEKLY)
+    deploy("busy")
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(deployment("busy").id, name="long")
+        for state in (Pending(), Running()):
+            client.set_flow_run_state(run.id, state)
+        spec(place / "specs", "busy", schedule=WEEKLY, description="Other words.")
+        assert deploy("busy")["busy"][0] == "updated"
+        assert deployment("busy").global_concurrency_limit.active_slots == 1  # the run still holds its place
+
+        (place / "specs" / "busy.yaml").unlink()
+        action, detail = deploy("busy")["busy"]
+        assert action == "updated" and "when run long has ended" in detail
+        assert deployment("busy").schedules == []
+        assert client.set_flow_run_state(run.id, Completed(name="Promoted")).status == "ACCEPT"
+    assert deploy("busy")["busy"] == ("removed", "specs/busy.yaml no longer asks for it")
+
+
 def test_a_run_that_falls_silent_is_closed_and_one_that_ended_is_not(scheduling_server: str, place: Path) -> None:
     from prefect.client.orchestration import get_client
     from prefect.events import emit_event
@@ -251,7 +270,7 @@ def test_a_run_that_falls_silent_is_closed_and_one_that_ended_is_not(scheduling_
 
     tags = [environment_tag("silent")]
     with get_client(sync_client=True) as client:
-        client.create_automation(close_crashed("silent", 1))
+        client.create_automation(close_crashed("silent", 4))  # three times that; Prefect takes no less than 10 s
         time.sleep(2)  # the server's triggers read new automations in a moment
         dead, done = (client.create_flow_run(lifecycle, parameters={"spec": "x"}, tags=tags, state=Running()) for _ in range(2))
         for run in (dead, done):
@@ -281,38 +300,37 @@ def test_late_runs_collapse_into_one_and_the_next_comes_by_its_schedule(
         return {"late": [run for run in found if run.id in old], "fresh": [run for run in found if run.id not in old]}
 
     with worker(place, "pool-clock") as log:
-        until(lambda: len(ended()["late"]) == 4, 90, log.read_text)
+        until(lambda: len(ended()["late"]) == 4, 120, log.read_text)
         (one,) = [run for run in ended()["late"] if run.state_name != "Cancelled"]
         assert one.state_name == "Promoted"  # and not the outcome of a run in some other folder:
-        assert (place / ".softprompt" / "mlflow.db").is_file() is ("SOFTPROMPT_HOME" not in os.environ)
-        fresh = until(lambda: [run for run in ended()["fresh"] if run.state_name != "Cancelled"], 90, log.read_text)
+        assert (place / ".softprompt" / "mlflow.db").is_file()
+        fresh = until(lambda: [run for run in ended()["fresh"] if run.state_name != "Cancelled"], 120, log.read_text)
     assert fresh[0].auto_scheduled and fresh[0].expected_start_time.second == 0
     assert fresh[0].state_name == "Unchanged"
 
 
-class worker:
+@contextmanager
+def worker(place: Path, pool: str) -> Iterator[Path]:
     """``prefect worker start`` for one pool; gives its log. One run at a time, as on a small machine."""
+    elsewhere = place / "elsewhere"  # a worker need not stand in the folder of the specs
+    elsewhere.mkdir()
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    with (place / "worker.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield place / "worker.log"
+    finally:
+        end(process)
 
-    def __init__(self, place: Path, pool: str) -> None:
-        self.log = place / "worker.log"
-        elsewhere = place / "elsewhere"  # a worker need not stand in the folder of the specs
-        elsewhere.mkdir()
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1"}
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                command, cwd=elsewhere, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
 
-    def __enter__(self) -> Path:
-        return self.log
-
-    def __exit__(self, *_: object) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it started."""
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_without_a_server_it_ends_as_unavailable(
