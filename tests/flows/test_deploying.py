@@ -211,6 +211,7 @@ def test_one_spec_can_be_deployed_alone_and_what_was_paused_by_hand_stays_so(pla
 
 def test_retraining_automations_come_and_go_with_their_tasks(place: Path, deploy: Deploy) -> None:
     from prefect.client.orchestration import get_client
+    from prefect.events import emit_event
 
     spec(place / "specs", "again-a")
     spec(place / "specs", "again-b")
@@ -219,6 +220,10 @@ def test_retraining_automations_come_and_go_with_their_tasks(place: Path, deploy
         (found,) = client.read_automations_by_name("softprompt again: retrain again-a")
     assert [str(action.deployment_id) for action in found.actions] == [str(deployment("again-a").id)]  # type: ignore[union-attr]
     assert {action for action, _ in deploy("again", retrain_when_degraded=True).values()} == {"unchanged"}
+    time.sleep(2)  # the server's triggers read new automations in a moment
+    emit_event("softprompt.champion.degraded", resource={"prefect.resource.id": "softprompt.champion.again-a"})
+    (started,) = until(lambda: runs(deployment("again-a").id), 30)
+    assert started.parameters == {"spec": "specs/again-a.yaml"} and runs(deployment("again-b").id) == []
     (place / "specs" / "again-a.yaml").unlink()
     assert deploy("again", retrain_when_degraded=True)["softprompt again: retrain again-a"][0] == "removed"
     assert deploy("again")["softprompt again: retrain again-b"][0] == "removed"
