@@ -41,18 +41,26 @@ def deploy(
     name, settings, template = load_environment(environment)
     _require_server()
     import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
 
     from flows.deploying.server import deploy as apply
-    from softprompt_core.errors import Unavailable
+    from softprompt_core.errors import InvalidInput, Unavailable
 
+    again = "run the same command again; what is done already stays"
     try:
         changes = apply(name, settings, template, targets or [], here=Path.cwd(), dry_run=dry_run)
+    except PrefectHTTPStatusError as error:
+        said = " ".join(error.response.text.split())[:500]
+        if error.response.status_code < 500:
+            raise InvalidInput(
+                f"the Prefect server refuses it: {said}",
+                where=f"environment {name}",
+                do=f"correct `job_variables` or the pool; {again}",
+            ) from None
+        raise Unavailable(f"the Prefect server failed: {said}", where="PREFECT_API_URL", do=f"look at its log; {again}") from None
     except httpx.TransportError as error:
-        raise Unavailable(
-            f"the Prefect server stopped answering ({type(error).__name__})",
-            where="PREFECT_API_URL",
-            do="run the same command again",
-        ) from None
+        words = f"the Prefect server stopped answering ({type(error).__name__})"
+        raise Unavailable(words, where="PREFECT_API_URL", do=again) from None
     if json:
         print_json({"environment": name, "dry_run": dry_run, "changes": [change.to_json() for change in changes]})
         return

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from prefect.client.schemas.schedules import CronSchedule
+from pydantic import ValidationError
+
 from flows.deploying.environment import Environment
 from softprompt_core.errors import InvalidInput, SoftpromptError
 from softprompt_core.spec import PromptSpec, load_spec
@@ -103,6 +106,14 @@ def plan(name: str, environment: Environment, targets: Sequence[Path], *, here: 
             except SoftpromptError as error:
                 problems.append(error)
                 continue
+            if (odd_cron := _odd_cron(spec)) is not None:
+                problems.append(
+                    InvalidInput(
+                        f"`schedule.cron`: {odd_cron}",
+                        where=str(path),
+                        do="five fields: minute hour day month weekday, as in `0 3 * * 1`",
+                    )
+                )
             before = found.setdefault(spec.name, (path, spec))[0]
             if before.resolve() != path.resolve():
                 problems.append(
@@ -125,6 +136,17 @@ def _spec_files(target: Path) -> list[Path]:
     if target.is_file():
         return [target]
     raise InvalidInput("no such spec file or folder", where=str(target), do="check the path")
+
+
+def _odd_cron(spec: PromptSpec) -> str | None:
+    """What Prefect has against a spec's cron. The spec itself counts its fields only."""
+    if spec.schedule is None:
+        return None
+    try:
+        CronSchedule(cron=spec.schedule.cron, timezone=spec.schedule.timezone)
+    except ValidationError as error:
+        return str(error.errors()[0]["msg"].removeprefix("Value error, "))
+    return None
 
 
 def _recorded(path: Path, here: Path) -> str:

@@ -168,6 +168,13 @@ def test_a_dry_run_and_a_bad_spec_change_nothing(place: Path, deploy: Deploy, he
     (place / "specs" / "odd.yaml").write_text("name: odd\ndatta: {}\n")
     code, out, err = here("deploy", "-e", "dry", "specs")
     assert (code, out) == (40, "") and "odd.yaml:2: unknown key `datta`" in err
+    spec(place / "specs", "odd", schedule={"cron": "61 * * * *"})
+    code, out, err = here("deploy", "-e", "dry", "specs")
+    assert (code, out) == (40, "") and "odd.yaml: `schedule.cron`:" in err
+    (place / "specs" / "odd.yaml").unlink()
+    write_environment(place, "dry", job_variables={"stream_output": "perhaps"})
+    code, out, err = here("deploy", "-e", "dry", "specs")
+    assert (code, out) == (40, "") and "the Prefect server refuses it" in err and "perhaps" in err
     assert deployment("dry") is None
 
 
