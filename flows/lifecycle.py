@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.utilities.urls import url_for
 
+from flows.late_runs import collapse_late_runs
 from flows.notifying import notify
 from softprompt_core import registry
 from softprompt_core.errors import Outcome, SoftpromptError
@@ -42,7 +43,7 @@ _FAILURES = (Outcome.INVALID, Outcome.DIVERGED, Outcome.UNAVAILABLE)
 _TRIES = 3  # decisions against a champion that moved meanwhile
 
 
-@flow(name="softprompt-lifecycle", validate_parameters=False)
+@flow(name="softprompt-lifecycle", validate_parameters=False, on_running=[collapse_late_runs])
 def lifecycle(spec: dict[str, Any] | str, force: bool = False) -> State[Any]:
     """Bring one task up to date.
 

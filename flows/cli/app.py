@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from flows.cli import compare, configuring, gates, inspecting, monitor, registry, running, status
+from flows.cli import compare, configuring, deploying, gates, inspecting, monitor, registry, running, status
 
 app = typer.Typer(
     name="softprompt",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command()(running.demo)
 app.command()(running.run)
 app.command()(running.fleet)
+app.command()(deploying.deploy)
 registry.app.command("compare")(compare.compare)
 app.command()(monitor.monitor)
 app.command()(monitor.revalidate)

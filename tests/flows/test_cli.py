@@ -47,6 +47,7 @@ HELP = [
     "--help",
     "run --help",
     "config show --help",
+    "deploy --help",
     "registry --help",
     "gates explain --help",
     "monitor --help",

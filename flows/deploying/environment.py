@@ -1,0 +1,156 @@
+"""What differs between dev, staging and prod: one YAML file an environment, checked before anything is touched."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from softprompt_core.errors import InvalidInput
+from softprompt_core.spec.frozen import Frozen
+
+FOLDER = Path("deployments") / "environments"
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+
+
+class WorkPool(Frozen):
+    """The Prefect work pool whose workers run the lifecycles."""
+
+    name: str = Field(pattern=_NAME)
+    """Workers are started with `prefect worker start --pool NAME`."""
+    type: str = Field("process", min_length=1)
+    """`process`, or the type of another worker that is installed: `docker`, `kubernetes`, …"""
+    concurrency: int | None = Field(None, ge=1)
+    """Runs of the whole pool at one time; null: as many as its workers take."""
+    base_job_template: str | None = None
+    """JSON or YAML file with the pool's job template, from the environment file's folder; null: Prefect's own for the type."""
+
+
+class Environment(Frozen):
+    """Where and how the tasks of one environment run."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # `env: {OMP_NUM_THREADS: 4}` means the text "4"
+
+    work_pool: WorkPool
+    """Made when it is missing."""
+    specs: tuple[str, ...] = ()
+    """Folders of specs, from the current folder, that are deployed when the command names none. They are then the whole
+    environment: what is not in them is removed."""
+    working_directory: str | None = None
+    """Absolute path on the workers' machine of the folder in which `softprompt deploy` runs here. Null: the same path as here."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables of the runs. `{{ prefect.variables.x }}` and `{{ prefect.blocks.secret.x }}` are filled in on the
+    worker."""
+    job_variables: dict[str, Any] = Field(default_factory=dict)
+    """Other variables of the pool's job template: image, memory, …"""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the lifecycle other than `spec`, for every scheduled run."""
+    tags: tuple[str, ...] = ()
+    """Added to the deployments, and so to their runs."""
+    schedules: bool = True
+    """false: specs keep their `schedule`, but here nothing starts by itself."""
+    deployment_name: str = "{task}"
+    """Only needed where environments share a server, for instance `{task}-staging`."""
+    heartbeat_seconds: int = Field(60, ge=30, le=3600)
+    """How often a run says that it is alive. After three missed times it counts as crashed."""
+    retrain_when_degraded: bool = False
+    """Start a task's lifecycle when `softprompt monitor` finds its champion degraded."""
+
+    @field_validator("deployment_name")
+    @classmethod
+    def _names_the_task(cls, value: str) -> str:
+        if "{task}" not in value or any(sign in value.replace("{task}", "") for sign in "{}/%"):
+            raise ValueError("must hold `{task}` and otherwise plain text")
+        return value
+
+    @field_validator("working_directory")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if value is not None and not PurePosixPath(value).is_absolute():
+            raise ValueError("must be an absolute path on the workers' machine")
+        return value
+
+    @field_validator("job_variables")
+    @classmethod
+    def _env_has_its_place(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "env" in value:
+            raise ValueError("put environment variables under `env`")
+        return value
+
+    @field_validator("parameters")
+    @classmethod
+    def _spec_is_given(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "spec" in value:
+            raise ValueError("`spec` is each deployment's own")
+        return value
+
+
+def load_environment(given: str) -> tuple[str, Environment, dict[str, Any] | None]:
+    """Read an environment file.
+
+    Args:
+        given: the name of a file in ``deployments/environments`` of the current folder, else of this package; or a path.
+
+    Returns:
+        The environment's name (the file's), its settings, and the job template it names, if it names one.
+
+    Raises:
+        InvalidInput: no such file, or it breaks the model; every problem is listed.
+    """
+    path = _find(given)
+    value = _read(path, "an environment is a YAML mapping with `work_pool`, …")
+    try:
+        environment = Environment.model_validate(value)
+    except ValidationError as error:
+        problems = "\n".join(_explain(one) for one in error.errors())
+        raise InvalidInput(problems, where=str(path), do="every key is described in docs/deploying.md") from None
+    template = environment.work_pool.base_job_template
+    if template is None:
+        return path.stem, environment, None
+    return path.stem, environment, _read(path.parent / template, "a job template has `variables` and `job_configuration`")
+
+
+def _find(given: str) -> Path:
+    if given.endswith((".yaml", ".yml")):
+        return Path(given).expanduser()
+    folders = [FOLDER, Path(str(files("deployments"))) / "environments"]  # read as data: flows import nothing from deployments
+    for folder in folders:
+        if (path := folder / f"{given}.yaml").is_file():
+            return path
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    raise InvalidInput(
+        f"no such environment; known are {', '.join(known)}",
+        where=f"--environment {given}",
+        do=f"write {FOLDER / given}.yaml, or name a YAML file",
+    )
+
+
+def _read(path: Path, wanted: str) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except FileNotFoundError:
+        raise InvalidInput("no such file", where=str(path), do="check the path") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError) as error:
+        raise InvalidInput(f"cannot be read: {' '.join(str(error).split())}", where=str(path), do=wanted) from None
+    if not isinstance(value, dict):
+        raise InvalidInput("is no mapping", where=str(path), do=wanted)
+    return value
+
+
+def _explain(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        model: type[BaseModel] = WorkPool if error["loc"][0] == "work_pool" else Environment
+        close = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1, cutoff=0.5)
+        return f"unknown key `{place}`" + (
+            f"; did you mean `{close[0]}`?" if close else f"; known: {', '.join(model.model_fields)}"
+        )
+    if error["type"] == "missing":
+        return f"`{place}` is missing"
+    return f"`{place}`: {error['msg'].removeprefix('Value error, ')}"
