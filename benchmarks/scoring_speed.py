@@ -18,7 +18,7 @@ _TASKS = (1, 8, 64)
 def scoring(plan: Plan) -> Section:
     model = plan.model(plan.main)
     base = ours.base_of(model)
-    rounds = 2 * plan.rounds + 1
+    rounds = plan.rounds
     rows, requirements = [], []
     for tokens in plan.scored_tokens:
         examples = shapes.examples(model, plan.scored_rows, tokens)
