@@ -93,7 +93,7 @@ class Server:
             Unavailable: it stayed silent until the deadline, or for ``SILENCE_S`` without one; or it refuses.
         """
         silent_since = time.monotonic()
-        limit = silent_since + SILENCE_S if self.deadline is None else max(self.deadline, silent_since + _ANSWER_S)
+        limit = silent_since + SILENCE_S if self.deadline is None else self.deadline
         pause, told = _PAUSE_S[0], False
         while True:
             try:
