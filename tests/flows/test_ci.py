@@ -3,107 +3,50 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import socket
 import sqlite3
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextvars import copy_context
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 from xml.etree import ElementTree
 
-import httpx
 import pytest
 
 from softprompt_core import registry
 from softprompt_core.stages import record
+from tests.flows.prefect_place import Place, Waiting, end, flow_run, in_thread, runs_of, set_state, until
 from tests.toy_task import write_toy
 
-ROOT = Path(__file__).parents[2]
 SHORT = {"max_steps": 4, "eval_every": 2, "batch_size": 16}
 EASY = [{"metric": "accuracy", "at_least": 0.0}]
 IMPOSSIBLE = [{"metric": "accuracy", "at_least": 1.01}]
 Command = Callable[..., tuple[int, str, str]]
 
 
-class Place:
-    """A Prefect server that can be restarted, and the environment in which commands and workers find it and the record."""
-
-    def __init__(self, folder: Path, home: Path) -> None:
-        self.home = home
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/api"
-        self.environment = {
-            **os.environ,
-            "PREFECT_HOME": str(folder),
-            "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_LOGGING_LEVEL": "WARNING",
-            "SOFTPROMPT_HOME": str(home),
-            "PYTHONPATH": str(ROOT),
-        }
-        self.log = folder / "log.txt"
-        self.server: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def spawn(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            command = [sys.executable, "-m", *map(str, arguments)]
-            env = {**self.environment, **environment}
-            return subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
-
-    def start(self) -> None:
-        self.server = self.spawn("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port))
-        until(self._answers, 120)
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health", timeout=2).is_success
-        except httpx.HTTPError:
-            return False
-
-    def stop(self) -> None:
-        assert self.server is not None
-        end(self.server)
-
-
-def until(condition: Callable[[], Any], seconds: float) -> Any:
-    last = time.monotonic() + seconds
-    while time.monotonic() < last:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds} s")
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, blank_home: Path) -> Iterator[Place]:
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_HOME,
+        PREFECT_LOCAL_STORAGE_PATH,
+        PREFECT_LOGGING_LEVEL,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        temporary_settings,
+    )
 
     folder = tmp_path_factory.mktemp("ci-prefect")
     home = tmp_path_factory.mktemp("ci") / "home"
     home.mkdir()
     shutil.copy(blank_home / "mlflow.db", home)
     made = Place(folder, home)
-    settings = {PREFECT_API_URL: made.url, PREFECT_HOME: folder, PREFECT_LOCAL_STORAGE_PATH: folder / "storage"}
+    settings = {
+        PREFECT_API_URL: made.url,
+        PREFECT_HOME: folder,
+        PREFECT_LOCAL_STORAGE_PATH: folder / "storage",
+        PREFECT_LOGGING_LEVEL: "CRITICAL",
+        PREFECT_LOGGING_TO_API_ENABLED: False,  # they would be sent after the server has ended
+    }
     try:
         with temporary_settings(settings):
             yield made
@@ -134,13 +77,6 @@ def content(home: Path) -> list[str]:
     """Everything in the MLflow database."""
     with sqlite3.connect(home / "mlflow.db") as database:
         return list(database.iterdump())
-
-
-def flow_run(identifier: str) -> Any:
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(UUID(identifier.rpartition("/")[2]))
 
 
 def waited(here: Command, path: Path, *options: str) -> tuple[int, dict[str, Any], str]:
@@ -236,55 +172,6 @@ def test_a_deployment_that_does_not_exist_is_invalid(place: Place, here: Command
     assert code == 40 and "no deployment `other-flow/x`" in result["reason"]
 
 
-def runs_of(name: str) -> list[Any]:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
-
-    with get_client(sync_client=True) as client:
-        return client.read_flow_runs(deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])))
-
-
-def set_state(run: Any, state: Any) -> None:
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run.id, state, force=True)
-
-
-def in_thread(work: Callable[[], None]) -> threading.Thread:
-    # Prefect's settings are in the context, which a thread does not take along by itself.
-    thread = threading.Thread(target=copy_context().run, args=(work,), daemon=True)
-    thread.start()
-    return thread
-
-
-class Waiting:
-    """A command in a process of its own that waits for a run."""
-
-    def __init__(self, place: Place, path: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "flows.cli", "run", str(path), "--deployment", "--wait", *options]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=place.environment, stderr=subprocess.PIPE, text=True)
-        self.said = ""
-        self.reader = in_thread(self._read)
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said += line
-
-    def until_said(self, words: str, seconds: float) -> None:
-        until(lambda: words in self.said, seconds)
-
-    def ended(self) -> tuple[int, str]:
-        code = self.process.wait(60)
-        self.reader.join()
-        return code, self.said
-
-    def interrupt(self, how: signal.Signals) -> tuple[int, str]:
-        self.process.send_signal(how)
-        return self.ended()
-
-
 def test_a_run_that_somebody_cancels_exits_60(place: Place, here: Command, taught_base: Path, tmp_path: Path) -> None:
     from prefect.states import Cancelled
 
@@ -367,3 +254,26 @@ def test_options_that_need_another_are_refused(here: Command, taught_base: Path,
     ):
         code, _, err = here("run", path, *wrong)
         assert code == 40 and words in err, wrong
+
+
+def test_a_dry_run_decides_and_registers_nothing(place: Place, here: Command, taught_base: Path, tmp_path: Path) -> None:
+    good = write_toy(tmp_path, taught_base, name="dry", training=SHORT, gates=EASY)
+    before = content(place.home)
+    code, out, _ = here("run", good, "--dry-run")
+    assert (code, out.splitlines()[-1]) == (0, "dry run: promoted") and "✓ accuracy at least 0" in out
+
+    bad = write_toy(tmp_path / "bad", taught_base, name="dry-bad")
+    (tmp_path / "bad" / "test.csv").unlink()
+    report = tmp_path / "junit.xml"
+    code, out, _ = here("run", good, bad, "--dry-run", "--json", "--junit", report)
+    found = [(r["task"], r["outcome"], r["dry_run"], r["version"], r["run_url"]) for r in json.loads(out)]
+    assert code == 40
+    assert found == [("dry", "promoted", True, None, None), ("dry-bad", "invalid", True, None, None)]
+    cases = {case.get("name"): [part.tag for part in case] for case in ElementTree.parse(report).iter("testcase")}
+    assert cases == {"dry": ["system-out"], "dry-bad": ["error"]}
+    assert content(place.home) == before and not (place.home / "artifacts" / "dry").exists()
+
+    code, out, _ = here("run", good, "--json")
+    (real,) = json.loads(out)
+    assert (code, real["outcome"], real["version"], real["dry_run"]) == (0, "promoted", 1, False)
+    assert here("run", good, "--dry-run", "--strict")[0] == 10
