@@ -17,6 +17,7 @@ from prefect.client.schemas.filters import (
     ArtifactFilterFlowRunId,
     ArtifactFilterKey,
 )
+from prefect.client.schemas.sorting import ArtifactSort
 
 from softprompt_core.errors import Outcome
 from softprompt_core.stages.result import LifecycleResult
@@ -68,5 +69,6 @@ def mlflow_link(client: SyncPrefectClient, flow_run: UUID) -> str | None:
 
 def _artifact(client: SyncPrefectClient, flow_run: UUID, key: str) -> str | None:
     wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), key=ArtifactFilterKey(any_=[key]))
-    found = client.read_artifacts(artifact_filter=wanted, limit=1)
+    # The newest: a flow run that was retried has one of each try.
+    found = client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1)
     return str(found[0].data) if found and found[0].data is not None else None

@@ -101,7 +101,7 @@ class Server:
             except ObjectNotFound:
                 raise
             except (httpx.TransportError, PrefectHTTPStatusError) as error:
-                if isinstance(error, PrefectHTTPStatusError) and error.response.status_code not in (408, 429, 500, 502, 503, 504):
+                if isinstance(error, PrefectHTTPStatusError) and not _passes(error):
                     raise _refusal(error) from None
                 if time.monotonic() + pause >= limit:
                     seconds = time.monotonic() - silent_since
@@ -276,6 +276,12 @@ def _cancel(client: SyncPrefectClient, run: Run) -> str:
         client.set_flow_run_state(run.id, Cancelling(message="the command that waited for it was interrupted"))
         return f"{run.task} is being cancelled"
     return f"{run.task} could not be cancelled{run.place}"
+
+
+def _passes(error: PrefectHTTPStatusError) -> bool:
+    """Whether the same question may be answered later. After a refused CSRF token the client has fetched another."""
+    status = error.response.status_code
+    return status in (408, 429, 500, 502, 503, 504) or (status == 403 and "CSRF" in error.response.text)
 
 
 def _refusal(error: PrefectHTTPStatusError) -> SoftpromptError:
