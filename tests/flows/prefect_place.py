@@ -96,11 +96,11 @@ def runs_of(name: str) -> list[Any]:
         return client.read_flow_runs(deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])))
 
 
-def set_state(run: Any, state: Any) -> None:
+def set_state(run: Any, state: Any, *, force: bool = True) -> None:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run.id, state, force=True)
+        client.set_flow_run_state(run.id, state, force=force)
 
 
 def in_thread(work: Callable[[], None]) -> threading.Thread:

@@ -66,11 +66,11 @@ def at_home(place: Place, isolated_environment: None, monkeypatch: pytest.Monkey
     monkeypatch.setenv("SOFTPROMPT_HOME", str(place.home))
 
 
-def deploy(path: Path, *tags: str) -> None:
+def deploy(path: Path, *tags: str, **settings: Any) -> None:
     """The deployment of a spec's task; nobody serves it unless it has the tag ``warm``."""
     from flows.lifecycle import lifecycle
 
-    lifecycle.to_deployment(path.stem, parameters={"spec": str(path)}, tags=list(tags)).apply()
+    lifecycle.to_deployment(path.stem, parameters={"spec": str(path)}, tags=list(tags), **settings).apply()
 
 
 def content(home: Path) -> list[str]:
@@ -172,15 +172,50 @@ def test_a_deployment_that_does_not_exist_is_invalid(place: Place, here: Command
     assert code == 40 and "no deployment `other-flow/x`" in result["reason"]
 
 
-def test_a_run_that_somebody_cancels_exits_60(place: Place, here: Command, taught_base: Path, tmp_path: Path) -> None:
-    from prefect.states import Cancelled
+@pytest.mark.parametrize(
+    "kind, name, code, outcome",
+    [
+        ("Cancelled", "Cancelled", 60, "cancelled"),
+        ("Crashed", "Crashed", 50, "unavailable"),
+        ("Failed", "Failed", 50, "unavailable"),
+        ("Failed", "Diverged", 41, "diverged"),
+    ],
+)
+def test_a_run_that_ends_without_its_details_is_read_by_its_state(
+    place: Place, here: Command, taught_base: Path, tmp_path: Path, kind: str, name: str, code: int, outcome: str
+) -> None:
+    from prefect import states
 
-    path = write_toy(tmp_path, taught_base, name="stopped")
+    path = write_toy(tmp_path, taught_base, name=f"stopped-{name.lower()}")
     deploy(path)
-    thread = in_thread(lambda: set_state(until(lambda: runs_of("stopped"), 60)[0], Cancelled(message="not today")))
+    state = getattr(states, kind)(name=name, message="not today")
+    thread = in_thread(lambda: set_state(until(lambda: runs_of(path.stem), 60)[0], state))
+    exited, result, _ = waited(here, path)
+    thread.join()
+    assert (exited, result["outcome"], result["exit_code"]) == (code, outcome, code)
+    assert "not today" in result["reason"]
+
+
+def test_a_run_that_meets_another_where_one_is_allowed_is_cancelled(
+    place: Place, here: Command, taught_base: Path, tmp_path: Path
+) -> None:
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.states import Pending
+
+    path = write_toy(tmp_path, taught_base, name="crowded")
+    deploy(path, concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW))
+    here("run", path, "--deployment")
+    (first,) = runs_of("crowded")
+    set_state(first, Pending(), force=False)
+
+    def take() -> None:
+        second = until(lambda: [run for run in runs_of("crowded") if run.id != first.id], 60)[0]
+        set_state(second, Pending(), force=False)
+
+    thread = in_thread(take)
     code, result, _ = waited(here, path)
     thread.join()
-    assert (code, result["outcome"], result["exit_code"], result["reason"]) == (60, "cancelled", 60, "not today")
+    assert (code, result["outcome"]) == (60, "cancelled") and "concurrency limit" in result["reason"]
 
 
 def test_ctrl_c_leaves_the_run_alone(place: Place, taught_base: Path, tmp_path: Path) -> None:
@@ -227,7 +262,7 @@ def test_a_server_that_is_away_is_waited_for_until_the_time_is_out(
 
     def restart() -> None:
         run = until(lambda: runs_of("patient"), 60)[0]
-        waiting = Waiting(place, hurried, "--timeout", "15s")
+        waiting = Waiting(place, hurried, "--timeout", "10s")
         waiting.until_said("hurried: started", 60)
         place.stop()
         lost.append(waiting.ended())

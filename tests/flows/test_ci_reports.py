@@ -40,6 +40,15 @@ def test_a_result_survives_json(outcome: Outcome | NoOutcome) -> None:
     assert LifecycleResult.from_json(result.to_json()) == result
 
 
+@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_the_name_of_a_state_tells_the_outcome(outcome: Outcome, dry_run: bool) -> None:
+    from flows.handover import read_state_name, state_name
+
+    assert read_state_name(state_name(LifecycleResult("t", outcome, "", dry_run=dry_run))) == (outcome, dry_run)
+    assert read_state_name("Completed") == read_state_name(None) == (None, False)
+
+
 def test_exit_codes_of_what_is_no_outcome() -> None:
     assert {why.value: why.exit_code for why in NoOutcome} == {"triggered": 0, "cancelled": 60, "timed_out": 124}
     results = [LifecycleResult("t", outcome, "") for outcome in EVERY]
