@@ -60,7 +60,10 @@ def page(results: dict[tuple[str, str], dict[str, Any]], steps: int, seeds: int,
     for name in names:
         row = [name]
         for way in WAYS:
-            result = results[name, way]
+            result = results.get((name, way))
+            if result is None:
+                row.append("–")
+                continue
             each = " / ".join(f"{score:.3f}" for score in result["scores"])
             row.append(f"{statistics.mean(result['scores']):.3f} ({each}), {result['seconds']:.0f} s")
         rows.append(row)

@@ -71,7 +71,7 @@ def build(name: str, device: str = "cpu", dtype: str = "float32") -> Any:
     import transformers
 
     if name == "bundled":
-        from softprompt_core.base_model import BUNDLED
+        from softprompt_core.base_model.identity import BUNDLED
 
         model = transformers.AutoModelForCausalLM.from_pretrained(BUNDLED, dtype=getattr(torch, dtype))
     else:

@@ -124,7 +124,7 @@ class Server:
 def run_remotely(
     tasks: Sequence[str],
     *,
-    deployment: str | None = None,
+    deployment: str = "{task}",
     force: bool = False,
     dry_run: bool = False,
     wait: bool = False,
@@ -137,7 +137,7 @@ def run_remotely(
     A run carries on whatever happens here, except where ``cancel_on_interrupt`` is set and this process is interrupted.
 
     Args:
-        deployment: name of another deployment than ``softprompt-lifecycle/<task>``.
+        deployment: its name, with or without the flow's in front; ``{task}`` in it is the task's name.
         timeout_s: of the whole call; a run that takes longer ends here as ``timed_out``, and goes on there.
 
     Raises:
@@ -156,7 +156,7 @@ def run_remotely(
         with _interruptions(runs, server, cancel_on_interrupt):
             try:
                 for task in tasks:
-                    runs.append(_start(server, task, deployment or task, force=force, dry_run=dry_run))
+                    runs.append(_start(server, task, deployment.replace("{task}", task), force=force, dry_run=dry_run))
                 if wait:
                     _follow(server, runs)
             except Unavailable as error:

@@ -39,7 +39,10 @@ def run(
     ] = False,
     deployment_name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Start this deployment; implies --deployment. Default: softprompt-lifecycle/<task>."),
+        typer.Option(
+            metavar="NAME",
+            help="Implies --deployment: its name, with {task} for the task's. Default: softprompt-lifecycle/{task}.",
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the deployment's runs to their outcomes.")] = False,
     timeout: Annotated[
@@ -68,8 +71,10 @@ def run(
     ):
         if given and not there:
             raise InvalidInput(f"goes with {needs} only", where=option, do=f"add {needs}")
-    if deployment_name is not None and len(specs) > 1:
-        raise InvalidInput("a deployment belongs to one task", where="--deployment-name", do="give one spec")
+    if deployment_name is not None and len(specs) > 1 and "{task}" not in deployment_name:
+        raise InvalidInput(
+            "a deployment belongs to one task", where="--deployment-name", do="give one spec, or put {task} in the name"
+        )
     seconds = None if timeout is None else _seconds(timeout)
 
     def elsewhere() -> list[LifecycleResult]:
@@ -219,7 +224,7 @@ def _remote(
     try:
         return run_remotely(
             tasks,
-            deployment=deployment,
+            deployment=deployment or "{task}",
             force=force,
             dry_run=dry_run,
             wait=wait,

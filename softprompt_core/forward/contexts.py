@@ -65,7 +65,9 @@ class ContextCache:
 
     def _gathered(self, rows: Sequence[int], sources: Sequence[tuple[Tensor, Tensor]], start: dict[int, int]) -> Memory:
         width = max(len(self.inputs[i]) for i in rows)
-        places = [[0] * (width - len(self.inputs[i])) + list(range(start[i], start[i] + len(self.inputs[i]))) for i in rows]
+        # A row's padding is its own first token: another's may not have been computed yet, and no mask tames a NaN.
+        lengths = {i: len(self.inputs[i]) for i in rows}
+        places = [[start[i]] * (width - lengths[i]) + list(range(start[i], start[i] + lengths[i])) for i in rows]
         index = torch.tensor(places, dtype=torch.long)
         mask = torch.tensor([[0] * (width - len(self.inputs[i])) + [1] * len(self.inputs[i]) for i in rows])
 

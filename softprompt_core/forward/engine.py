@@ -50,7 +50,7 @@ class Engine:
 
     def prompts(self, prompts: Sequence[Tensor | None]) -> Prompts:
         """Prompts ``[P, H]`` (None: the bare model) made ready for this engine."""
-        return Prompts.ready(self.base, self.position, prompts)
+        return Prompts.ready(self.base, self.position, prompts, remember=not self.reason)
 
     def target_logits(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,6 +103,5 @@ def run(
     return logits, Memory([layer.whole for layer in layers], whole)
 
 
-@functools.cache
 def _takes_positions(base: BaseModel) -> bool:
-    return "position_ids" in inspect.signature(base.model.forward).parameters
+    return "position_ids" in inspect.signature(type(base.model).forward).parameters

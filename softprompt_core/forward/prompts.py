@@ -31,14 +31,17 @@ class Prompts:
     memory: Memory | None
 
     @classmethod
-    def ready(cls, base: BaseModel, position: str, prompts: Sequence[Tensor | None]) -> Prompts:
+    def ready(cls, base: BaseModel, position: str, prompts: Sequence[Tensor | None], *, remember: bool = True) -> Prompts:
         """Make prompts ready; gradients flow to them. None stands for the bare model: a prompt without vectors.
 
         Without gradients the keys and values of a prefix are computed once per prompt and base, and kept.
+
+        Args:
+            remember: whether a prefix's keys and values are wanted; the plain path takes its vectors.
         """
         given = [base.embed(torch.zeros(0, dtype=torch.long)) if p is None else p.to(base.device, base.dtype) for p in prompts]
         vectors, lengths = torch.cat(given), tuple(len(p) for p in given)
-        if base.kind != "causal" or position != "prefix" or not len(vectors):
+        if base.kind != "causal" or position != "prefix" or not len(vectors) or not remember:
             return cls(lengths, vectors, None)
         if torch.is_grad_enabled() and vectors.requires_grad:
             return cls(lengths, vectors, _memory(base, vectors, lengths))

@@ -113,7 +113,10 @@ def _gates(decision: Decision) -> str:
     table = _table([heads[k] for k in kept], [[row[k] for k in kept] for row in rows], numbers=range(2, len(kept)), kind="gates")
     if "Can show" not in [heads[k] for k in kept]:
         return table
-    return table + "<p><small>Can show: the smallest true difference that these rows reveal in four of five tests.</small></p>"
+    return table + (
+        "<p><small>Small figures under <i>Better by</i>: lower and upper bound, each at the gate's own confidence (95 % where it "
+        "sets none). <i>Can show</i>: the smallest true difference that these rows reveal in four of five tests.</small></p>"
+    )
 
 
 def _gate(result: GateResult, is_part: bool) -> list[str]:

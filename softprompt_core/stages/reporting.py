@@ -10,6 +10,7 @@ from softprompt_core.data import DataReport, load_task_data, row_hashes
 from softprompt_core.errors import Outcome
 from softprompt_core.evaluation import all_metrics, confusion, slice_metrics
 from softprompt_core.gates import Decision
+from softprompt_core.registry import tags
 from softprompt_core.spec import PromptSpec
 from softprompt_core.stages.evaluation import Evidence
 from softprompt_core.stages.gate_report import PAGE, ROWS, curve_figure
@@ -55,6 +56,8 @@ def log_training(client: MlflowClient, run_id: str, trained: Trained, classifica
     rename |= {"validation_loss": "validation/loss", "validation_metric": f"validation/{metric}"}
     curve = [{rename.get(key, key): value for key, value in entry.items()} for entry in found["history"]]
     registry.log_history(client, run_id, curve)
+    if found["slow_path"]:
+        client.set_tag(run_id, tags.SLOW_PATH, tags.shortened(found["slow_path"], tags.RUN_TAG_LIMIT))
     registry.log_params(client, run_id, {f"effective.{key}": value for key, value in found["settings"].items()})
     registry.log_metrics(
         client, run_id, {"train/seconds": found["seconds"], "train/steps": found["steps"], "train/best_step": found["best_step"]}

@@ -168,8 +168,8 @@ def test_a_deployment_that_does_not_exist_is_invalid(place: Place, here: Command
     code, result, _ = waited(here, path)
     assert (code, result["outcome"]) == (40, "invalid")
     assert "no deployment `softprompt-lifecycle/nowhere`" in result["reason"] and "softprompt deploy" in result["reason"]
-    code, result, _ = waited(here, path, "--deployment-name", "other-flow/x")
-    assert code == 40 and "no deployment `other-flow/x`" in result["reason"]
+    code, result, _ = waited(here, path, "--deployment-name", "other-flow/{task}-x")
+    assert code == 40 and "no deployment `other-flow/nowhere-x`" in result["reason"]
 
 
 @pytest.mark.parametrize(
@@ -284,6 +284,7 @@ def test_options_that_need_another_are_refused(here: Command, taught_base: Path,
         (["--deployment", "--timeout", "30m"], "add --wait"),
         (["--deployment", "--cancel-on-interrupt"], "add --wait"),
         (["--deployment", "--wait", "--timeout", "soon"], "`soon` is no length of time"),
+        ([str(path), "--deployment-name", "one"], "put {task} in the name"),
         (["--github-summary"], "GITHUB_STEP_SUMMARY is not set"),
         (["--junit", str(path / "below a file")], "cannot be written"),
     ):

@@ -67,6 +67,20 @@ def test_engines_over_equal_inputs_share_their_contexts(base, counted):
     assert Engine(base, "suffix", INPUTS[:2]).contexts is not first.contexts
 
 
+def poisoned(tensor):
+    return tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor
+
+
+def test_room_for_rows_that_have_not_run_yet_is_never_read(base, monkeypatch):
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: poisoned(empty(*a, **k)))
+    monkeypatch.setattr(contexts_module, "batches", lambda lengths, **_: [[i] for i in range(len(lengths))])
+    contexts = contexts_module.ContextCache(base, INPUTS, 1_000_000)
+    memory = contexts.batch([0, 2])  # rows of different lengths; the shortest, first in the store, is not among them
+    assert contexts._stores is not None and bool(torch.isnan(contexts._stores[0][0]).any()), "room for row 1 is still empty"
+    assert all(bool(torch.isfinite(states).all()) for pair in memory.layers for states in pair)
+
+
 def test_contexts_in_a_mapped_file_score_the_same_and_leave_nothing_behind(base, tmp_path, monkeypatch):
     wanted = scores(base)
     monkeypatch.setenv("SOFTPROMPT_CACHE_DIR", str(tmp_path / "contexts"))
