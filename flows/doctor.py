@@ -10,6 +10,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any, Literal
 
+from softprompt_core import settings
 from softprompt_core.errors import SoftpromptError
 from softprompt_core.stages.workspace import home
 
@@ -142,7 +143,7 @@ def _prefect() -> Iterator[Finding]:
     from flows.environment import prepare_environment
 
     prepare_environment()
-    address = os.environ.get("PREFECT_API_URL")
+    address = settings.current().prefect_api_url
     yield Finding("ok", "prefect", address or f"a server of its own, started when needed, in {os.environ['PREFECT_HOME']}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from softprompt_core import settings
 from softprompt_core.errors import Unavailable
 from softprompt_core.stages.workspace import home
 
@@ -13,9 +14,11 @@ def prepare_environment() -> None:
     """Point Prefect to this project's own folder, silence telemetry and console chatter; check a configured server.
 
     Raises:
+        InvalidInput: a setting is wrong.
         Unavailable: PREFECT_API_URL names a server that does not answer.
     """
-    settings = {
+    settings.export()
+    quiet = {
         "PREFECT_HOME": str(home() / "prefect"),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
@@ -26,10 +29,10 @@ def prepare_environment() -> None:
         "DO_NOT_TRACK": "true",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    for name, value in settings.items():
+    for name, value in quiet.items():
         os.environ.setdefault(name, value)
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # its server cannot make a database in a missing folder
-    address = os.environ.get("PREFECT_API_URL")
+    address = settings.current().prefect_api_url
     if address:
         _require_server(address)
 

@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.lifecycle import lifecycle
+from flows.notifying import notify
 from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
 from softprompt_core.spec import PromptSpec, load_spec
 from softprompt_core.stages.result import LifecycleResult
@@ -47,6 +48,7 @@ def run_all(paths: list[Path], *, force: bool, dry_run: bool = False) -> list[Li
             seen[spec.name] = path
         except SoftpromptError as error:
             results.append(LifecycleResult(path.stem, error.outcome, str(error), dry_run=dry_run))
+            notify(results[-1])
             continue
         results.append(run_one(spec, force=force, dry_run=dry_run))
     return results

@@ -20,6 +20,7 @@ from prefect.states import Completed, Failed
 from prefect.utilities.urls import url_for
 
 from flows.handover import MLFLOW_RUN, publish, state_name
+from flows.notifying import notify
 from softprompt_core import registry
 from softprompt_core.errors import Outcome, SoftpromptError
 from softprompt_core.gates import Decision
@@ -54,6 +55,7 @@ def lifecycle(spec: dict[str, Any] | str, force: bool = False, dry_run: bool = F
     """
     result = run_lifecycle(spec, force=force, dry_run=dry_run)
     publish(result)
+    notify(result)
     make = Failed if result.outcome in _FAILURES else Completed
     return make(name=state_name(result), message=result.reason, data=result.to_json())
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from flows.cli import compare, gates, inspecting, monitor, registry, running
+from flows.cli import compare, configuring, gates, inspecting, monitor, registry, running, status
 
 app = typer.Typer(
     name="softprompt",
@@ -24,20 +24,28 @@ app.command()(running.fleet)
 registry.app.command("compare")(compare.compare)
 app.command()(monitor.monitor)
 app.command()(monitor.revalidate)
+app.command()(status.status)
 app.add_typer(registry.app, name="registry")
 app.add_typer(gates.app, name="gates")
+app.add_typer(configuring.app, name="config")
 app.command()(inspecting.ui)
 app.command()(inspecting.doctor)
 app.command()(inspecting.schema)
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+def _root(
+    config: configuring.Config = None,
+    profile: configuring.Profile = None,
+    pairs: configuring.Set = None,
+    version: bool = typer.Option(False, "--version", help="Print the version and end."),
+) -> None:
     if version:
         from softprompt_core import __version__
 
         print(__version__)
         raise typer.Exit()
+    configuring.take(config, profile, pairs)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ def list_(json: Json = False) -> None:
 
     client = record.client()
     by_task: dict[str, list[Version]] = {}
+    health = registry.health_notes(client)
     for version in registry.list_versions(client):
         by_task.setdefault(version.name, []).append(version)
     found: list[dict[str, Any]] = []
@@ -41,6 +42,7 @@ def list_(json: Json = False) -> None:
                 newest=newest.version,
                 newest_outcome=newest.tags.get(registry.tags.OUTCOME),
                 newest_note=_note(newest),
+                health=health[name].about(champion.version if champion else None) if name in health else None,
                 base=newest.tags.get(registry.tags.BASE_ID),
                 moved_by_hand=_by_hand(client, name),
             )
@@ -71,6 +73,8 @@ def show(
     from softprompt_core.stages import record
 
     client = record.client()
+    model = registry.registered_model(client, name)
+    note = registry.health_note(model.tags) if model is not None else None
     if version is not None:
         found = registry.get(client, name, version)
     else:
@@ -81,6 +85,7 @@ def show(
         created=found.created.isoformat(timespec="seconds"),
         aliases=list(found.aliases),
         moved_by_hand=registry.standing(client, name).moved_by_hand,
+        health=f"{note.health} (version {note.version}, {note.at}): {note.reason}" if note is not None else None,
         run_id=found.run_id,
         size_bytes=registry.version_size_bytes(client, name, found.version),
         url=record.version_url(name, found.version),
@@ -99,6 +104,8 @@ def show(
         elif key == "moved_by_hand":
             if value:
                 print(f"{'!':>22}  {value}")
+        elif key == "health":
+            print(f"{key:>22}  {value or 'not looked at yet (`softprompt monitor`)'}")
         else:
             print(f"{key:>22}  {', '.join(value) if isinstance(value, list) else value}")
 

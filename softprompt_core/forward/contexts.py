@@ -16,15 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from softprompt_core import settings
 from softprompt_core.base_model import BaseModel
-from softprompt_core.errors import InvalidInput
 from softprompt_core.forward.head import Asked
 from softprompt_core.forward.layout import batches, pack
 from softprompt_core.forward.memory import Memory, run
-
-# For some 10,000 short inputs on a small base; an input token costs 2 x layers x key-value width numbers.
-CACHE_BYTES = 2_500_000_000
-_BYTES_SETTING, _FOLDER_SETTING = "SOFTPROMPT_CACHE_BYTES", "SOFTPROMPT_CACHE_DIR"
 
 
 class ContextCache:
@@ -164,29 +160,20 @@ _shared: weakref.WeakValueDictionary[tuple[int, str, int, Path | None], ContextC
 def shared_contexts(base: BaseModel, inputs: Sequence[tuple[int, ...]], budget: int | None = None) -> ContextCache:
     """The context cache of these inputs on this base, shared by all who hold it at the same time.
 
-    Budget and folder are those of the machine, unless a budget is given: ``SOFTPROMPT_CACHE_BYTES`` (default 2.5 GB for each list
-    of inputs) and ``SOFTPROMPT_CACHE_DIR`` (default: in memory).
+    Budget and folder are the settings ``cache_bytes`` and ``cache_dir``, unless a budget is given.
 
     Raises:
-        InvalidInput: the setting is no number of bytes.
+        InvalidInput: a setting is wrong.
     """
-    folder = Path(os.environ[_FOLDER_SETTING]) if os.environ.get(_FOLDER_SETTING) else None
-    size = _budget() if budget is None else budget
+    machine = settings.current()
+    folder = machine.cache_dir
+    size = machine.cache_bytes if budget is None else budget
     content = hashlib.sha256(repr(list(inputs)).encode()).hexdigest()
     key = (id(base), content, size, folder)
     found = _shared.get(key)
     if found is None or found.base is not base:
         found = _shared[key] = ContextCache(base, inputs, size, folder)
     return found
-
-
-def _budget() -> int:
-    text = os.environ.get(_BYTES_SETTING, "").replace("_", "")
-    if not text:
-        return CACHE_BYTES
-    if not text.isdigit():
-        raise InvalidInput(f"{text!r} is no number of bytes", where=_BYTES_SETTING, do="write for instance 2500000000")
-    return int(text)
 
 
 def _none(base: BaseModel) -> Tensor:

@@ -4,6 +4,7 @@ from softprompt_core.registry import tags
 from softprompt_core.registry.approval import Pending, awaiting, decision_about, pending
 from softprompt_core.registry.ledger import Entry, Evidence, history
 from softprompt_core.registry.moves import ChampionMoved
+from softprompt_core.registry.overview import HealthNote, TaskOverview, UnfinishedRun, health_note, health_notes, overview
 from softprompt_core.registry.promotion import DecidedMeanwhile, explained, named, record_decision, rollback
 from softprompt_core.registry.recovery import Standing, repair, standing
 from softprompt_core.registry.retention import prunable, prune
@@ -21,7 +22,7 @@ from softprompt_core.registry.runs import (
     read_json,
     start_run,
 )
-from softprompt_core.registry.stores import Stores, connect, default_stores, masked
+from softprompt_core.registry.stores import Stores, connect, default_stores
 from softprompt_core.registry.turns import clear_dead_tickets
 from softprompt_core.registry.versions import (
     Version,
@@ -35,15 +36,19 @@ from softprompt_core.registry.versions import (
     registered_model,
     version_size_bytes,
 )
+from softprompt_core.settings import masked
 
 __all__ = [
     "ChampionMoved",
     "DecidedMeanwhile",
     "Entry",
     "Evidence",
+    "HealthNote",
     "Pending",
     "Standing",
     "Stores",
+    "TaskOverview",
+    "UnfinishedRun",
     "Version",
     "aliases",
     "awaiting",
@@ -58,6 +63,8 @@ __all__ = [
     "explained",
     "finish",
     "get",
+    "health_note",
+    "health_notes",
     "history",
     "last_decided",
     "list_versions",
@@ -70,6 +77,7 @@ __all__ = [
     "log_text",
     "masked",
     "named",
+    "overview",
     "pending",
     "prunable",
     "prune",

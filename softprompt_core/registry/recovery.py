@@ -37,6 +37,11 @@ class Standing:
         return f"champion was moved by hand: it is {_named(self.champion)}, the ledger has {_named(known)}"
 
     @property
+    def last_move(self) -> Entry | None:
+        """The entry that made the champion which the ledger knows."""
+        return last_move(self.entries)
+
+    @property
     def open(self) -> tuple[Entry, ...]:
         """Entries that somebody is at work on, or died over."""
         return tuple(entry for entry in self.entries if entry.status == "intent")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -14,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from softprompt_core import settings
 from softprompt_core.errors import Unavailable
+from softprompt_core.settings import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,18 +60,13 @@ class Stores:
 
 
 def default_stores(home: Path) -> Stores:
-    """The addresses in ``MLFLOW_TRACKING_URI`` and ``MLFLOW_REGISTRY_URI``, else a SQLite file and a folder below ``home``."""
+    """The addresses that are set (``softprompt_core.settings``), else a SQLite file and a folder below ``home``."""
     home = home.expanduser().absolute()
-    tracking = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+    found = settings.current()
+    tracking = found.mlflow_tracking_uri or f"sqlite:///{home / 'mlflow.db'}"
     # Behind a database address there is no server to choose a place, and MLflow would take ./mlruns of the current folder.
-    root = (home / "artifacts").as_uri() if _is_sql(tracking) else None
-    return Stores(tracking, os.environ.get("MLFLOW_REGISTRY_URI") or None, root, home)
-
-
-def masked(text: str) -> str:
-    """``text`` with the passwords of any addresses in it blotted out."""
-    text = re.sub(r"(://[^\s:/@]*):[^\s/]*@", r"\1:***@", text)
-    return re.sub(r"([?&](?:password|sslpassword)=)[^&\s]*", r"\1***", text)
+    root = found.artifact_root or ((home / "artifacts").as_uri() if _is_sql(tracking) else None)
+    return Stores(tracking, found.mlflow_registry_uri, root, home)
 
 
 def connect(stores: Stores) -> MlflowClient:
@@ -79,6 +75,7 @@ def connect(stores: Stores) -> MlflowClient:
     Raises:
         Unavailable: a store does not answer within about ten seconds, cannot be written, or of no kind that MLflow knows.
     """
+    settings.export()  # log-in and storage keys are read by MLflow itself
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient

@@ -17,6 +17,7 @@ COMPARED_WITH = "softprompt.compared_with"  # the champion that a run's evidence
 PREFECT_RUN = "softprompt.prefect_run"
 POSITION = "softprompt.position"
 LENGTH = "softprompt.length"
+SCHEDULE = "softprompt.schedule"  # the spec's cron and time zone, so that nobody has to download it to know when
 SLOW_PATH = "softprompt.slow_path"  # why the fast path of the base was not used
 
 KIND = "softprompt.kind"  # of a run: `monitor` or `revalidation`; a lifecycle's has none

@@ -3,7 +3,7 @@
 ``pyfunc_model.py`` is the predictor behind MLflow's pyfunc interface.
 """
 
-from softprompt_core.serving.predictor import BASE_OVERRIDE, SPEC_FILE, Predictor
+from softprompt_core.serving.predictor import SPEC_FILE, Predictor
 from softprompt_core.serving.router import Answer, Request, Router
 
-__all__ = ["BASE_OVERRIDE", "SPEC_FILE", "Answer", "Predictor", "Request", "Router"]
+__all__ = ["SPEC_FILE", "Answer", "Predictor", "Request", "Router"]

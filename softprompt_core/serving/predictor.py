@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from softprompt_core import settings
 from softprompt_core.base_model import BaseModel, load_base
 from softprompt_core.data import cell_problem, render
 from softprompt_core.encoding import encode_inputs, input_limit
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SPEC_FILE = "spec.yaml"
-BASE_OVERRIDE = "SOFTPROMPT_BASE_MODEL"  # where the base lies on this machine, if not where the spec says
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class Predictor:
         """
         spec = load_spec(folder / SPEC_FILE)
         prompt = SoftPrompt.load(folder / FILE_NAME)
-        place = os.environ.get(BASE_OVERRIDE)
+        place = settings.current().base_model
         base = load_base(
             BaseModelSpec(id=place, dtype=spec.base_model.dtype, quantization=spec.base_model.quantization)
             if place

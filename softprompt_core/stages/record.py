@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 from typing import TYPE_CHECKING
 
+from softprompt_core import settings
 from softprompt_core.registry import Stores, connect, default_stores
 from softprompt_core.stages.workspace import home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-UI_PORT = 5000
 
 
 def stores() -> Stores:
@@ -36,12 +34,16 @@ def _connected(where: Stores) -> MlflowClient:
 def ui_address() -> str:
     """Where the MLflow pages are: the tracking server, or where ``softprompt ui`` serves a local database."""
     uri = stores().tracking_uri
-    return uri.rstrip("/") if uri.startswith("http") else os.environ.get("SOFTPROMPT_UI_URL", f"http://127.0.0.1:{UI_PORT}")
+    return uri.rstrip("/") if uri.startswith("http") else settings.current().ui_url.rstrip("/")
 
 
 def run_url(experiment_id: str, run_id: str) -> str:
     return f"{ui_address()}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
+def model_url(name: str) -> str:
+    return f"{ui_address()}/#/models/{name}"
+
+
 def version_url(name: str, version: int) -> str:
-    return f"{ui_address()}/#/models/{name}/versions/{version}"
+    return f"{model_url(name)}/versions/{version}"

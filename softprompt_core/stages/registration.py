@@ -47,6 +47,7 @@ def lineage(
         tags.PREFECT_RUN: prefect_run,
         tags.POSITION: prompt.position if prompt else None,
         tags.LENGTH: str(spec.prompt.length),
+        tags.SCHEDULE: f"{spec.schedule.cron} {spec.schedule.timezone}" if spec.schedule else None,
     }
 
 

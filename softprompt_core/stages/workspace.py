@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from softprompt_core import settings
+
 
 def home() -> Path:
-    """The project's own folder: ``SOFTPROMPT_HOME``, or ``.softprompt`` in the current folder. Holds stores, work and locks."""
-    return Path(os.environ.get("SOFTPROMPT_HOME") or ".softprompt").expanduser().absolute()
+    """The project's own folder, the setting ``home``: by default ``.softprompt`` in the current folder. Stores, work, locks."""
+    return settings.current().home.expanduser().absolute()
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,15 @@ def content(home: Path) -> list[str]:
         return list(database.iterdump())
 
 
-HELP = ["--help", "run --help", "registry --help", "gates explain --help", "monitor --help", "registry compare --help"]
+HELP = [
+    "--help",
+    "run --help",
+    "config show --help",
+    "registry --help",
+    "gates explain --help",
+    "monitor --help",
+    "registry compare --help",
+]
 
 
 @pytest.mark.parametrize("command", [*HELP, "schema", "--version"])
