@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from flows.cli import app
-from softprompt_core.errors import Health, Outcome, Validity
+from softprompt_core.errors import Health, NoOutcome, Outcome, Validity
 from softprompt_core.spec import json_schema
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -206,20 +206,31 @@ VALIDITY_MEANINGS = {
 }
 
 
+NO_OUTCOME_MEANINGS = {
+    NoOutcome.TRIGGERED: "The run was started, and without `--wait` nobody looks how it ends.",
+    NoOutcome.CANCELLED: "Somebody cancelled the run, or Prefect did because another run of the task was under way.",
+    NoOutcome.TIMED_OUT: "`--timeout` ran out; the run goes on.",
+}
+
 # -- outcomes -------------------------------------------------------------------------------------------------------------
 
 
-def outcomes_page(commands: str) -> str:
-    """Outcomes, and the exit code of a time-out where the commands page has an option for one."""
+def outcomes_page() -> str:
     rows = [(code(outcome.value), str(outcome.exit_code), MEANINGS[outcome]) for outcome in Outcome]
-    if "`--timeout`" in commands:
-        rows.append(("(time out)", "124", "`--timeout` ran out; the run goes on."))
     return "\n\n".join(
         [
             "# Outcomes and exit codes",
             "Every lifecycle ends in exactly one outcome. The Prefect state's name, the MLflow run's tag `softprompt.outcome`, "
             "the command's last line and `--json` all say the same one.",
             table(("Outcome", "Exit", "Meaning"), rows),
+            "A dry run (`--dry-run`) ends in the outcome that it would have been, with its exit code; state and last line say "
+            "`Dry run: …`.",
+            "## Of a run that is followed from elsewhere\n\n`softprompt run --deployment` ([ci](../ci.md)) can also end so. No "
+            "lifecycle does.",
+            table(
+                ("`softprompt run --deployment`", "Exit", "Meaning"),
+                [(code(why.value), str(why.exit_code), meaning) for why, meaning in NO_OUTCOME_MEANINGS.items()],
+            ),
             "## After a lifecycle\n\nTwo commands look at champions and change nothing about them "
             "([monitoring](../monitoring.md)). "
             "With several tasks the largest code counts; 40 and 50 mean what they mean above.",
@@ -240,7 +251,7 @@ def pages() -> dict[str, str]:
     commands = commands_page(typer.main.get_command(app))
     made = {
         "commands.md": commands,
-        "outcomes.md": outcomes_page(commands),
+        "outcomes.md": outcomes_page(),
         "spec.md": spec_page(json_schema()),
     }
     # JSON has no comments, so the schema goes without the header.

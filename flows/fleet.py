@@ -17,14 +17,15 @@ from softprompt_core.stages.result import LifecycleResult
 
 
 @flow(name="softprompt-fleet", validate_parameters=False)
-def fleet(specs: list[str], force: bool = False) -> State[Any]:
+def fleet(specs: list[str], force: bool = False, dry_run: bool = False) -> State[Any]:
     """Bring every task up to date; a bad spec or a failed task does not stop the others.
 
     Args:
         specs: paths of spec files.
         force: run tasks even if nothing has changed.
+        dry_run: write nothing to MLflow.
     """
-    results = run_all([Path(path) for path in specs], force=force)
+    results = run_all([Path(path) for path in specs], force=force, dry_run=dry_run)
     counts: dict[str, int] = {}
     for result in results:
         counts[result.outcome.value] = counts.get(result.outcome.value, 0) + 1
@@ -33,7 +34,7 @@ def fleet(specs: list[str], force: bool = False) -> State[Any]:
     return (Failed if failed else Completed)(message=words, data=[result.to_json() for result in results])
 
 
-def run_all(paths: list[Path], *, force: bool) -> list[LifecycleResult]:
+def run_all(paths: list[Path], *, force: bool, dry_run: bool = False) -> list[LifecycleResult]:
     """One result a spec, in order. Two specs with one name would overwrite each other's versions: the second is invalid."""
     results: list[LifecycleResult] = []
     seen: dict[str, Path] = {}
@@ -46,22 +47,23 @@ def run_all(paths: list[Path], *, force: bool) -> list[LifecycleResult]:
                 )
             seen[spec.name] = path
         except SoftpromptError as error:
-            results.append(LifecycleResult(path.stem, error.outcome, str(error)))
+            results.append(LifecycleResult(path.stem, error.outcome, str(error), dry_run=dry_run))
             notify(results[-1])
             continue
-        results.append(run_one(spec, force=force))
+        results.append(run_one(spec, force=force, dry_run=dry_run))
     return results
 
 
-def run_one(spec: PromptSpec, *, force: bool) -> LifecycleResult:
+def run_one(spec: PromptSpec, *, force: bool, dry_run: bool = False) -> LifecycleResult:
     """Run the lifecycle flow of one task and take its result from the final state."""
     named = lifecycle.with_options(flow_run_name=spec.name)
-    return LifecycleResult.from_json(_value(named(spec.model_dump(mode="json"), force=force, return_state=True)))
+    state = named(spec.model_dump(mode="json"), force=force, dry_run=dry_run, return_state=True)
+    return LifecycleResult.from_json(_value(state))
 
 
-def run_fleet(paths: list[Path], *, force: bool) -> list[LifecycleResult]:
+def run_fleet(paths: list[Path], *, force: bool, dry_run: bool = False) -> list[LifecycleResult]:
     """Run the fleet flow and take one result a spec from its final state."""
-    state = fleet([str(path) for path in paths], force=force, return_state=True)
+    state = fleet([str(path) for path in paths], force=force, dry_run=dry_run, return_state=True)
     return [LifecycleResult.from_json(value) for value in _value(state)]
 
 

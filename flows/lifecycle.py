@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.utilities.urls import url_for
 
+from flows.handover import MLFLOW_RUN, publish, state_name
 from flows.late_runs import collapse_late_runs
 from flows.notifying import notify
 from softprompt_core import registry
@@ -30,6 +31,7 @@ from softprompt_core.spec import PromptSpec, load_spec, parse_spec
 from softprompt_core.stages import gate_report, record, reporting
 from softprompt_core.stages.evaluation import Evidence
 from softprompt_core.stages.inputs import Inputs
+from softprompt_core.stages.promotion import judge
 from softprompt_core.stages.result import LifecycleResult
 from softprompt_core.stages.training import best
 from tasks.data_prep import prepare_data
@@ -44,20 +46,22 @@ _TRIES = 3  # decisions against a champion that moved meanwhile
 
 
 @flow(name="softprompt-lifecycle", validate_parameters=False, on_running=[collapse_late_runs])
-def lifecycle(spec: dict[str, Any] | str, force: bool = False) -> State[Any]:
+def lifecycle(spec: dict[str, Any] | str, force: bool = False, dry_run: bool = False) -> State[Any]:
     """Bring one task up to date.
 
     Args:
         spec: a spec as plain data, or the path of a YAML file that the worker can read.
         force: run even if nothing has changed since the last decided version.
+        dry_run: stop before anything is written to MLflow, and end in the outcome that it would have been.
     """
-    result = run_lifecycle(spec, force=force)
+    result = run_lifecycle(spec, force=force, dry_run=dry_run)
+    publish(result)
     notify(result)
     make = Failed if result.outcome in _FAILURES else Completed
-    return make(name=result.outcome.state_name, message=result.reason, data=result.to_json())
+    return make(name=state_name(result), message=result.reason, data=result.to_json())
 
 
-def run_lifecycle(given: dict[str, Any] | str, *, force: bool) -> LifecycleResult:
+def run_lifecycle(given: dict[str, Any] | str, *, force: bool, dry_run: bool = False) -> LifecycleResult:
     """The flow's body. Whatever happens becomes an outcome, so that one task of a fleet never stops the others."""
     began = time.monotonic()
     name = given.get("name", "?") if isinstance(given, dict) else Path(given).stem
@@ -70,7 +74,7 @@ def run_lifecycle(given: dict[str, Any] | str, *, force: bool) -> LifecycleResul
         if not force and last is not None and last.tags.get(tags.FINGERPRINT) == inputs.whole:
             result = _unchanged(spec, last)
         else:
-            result = _run(spec, inputs)
+            result = (_dry_run if dry_run else _run)(spec, inputs)
     except SoftpromptError as error:
         result = LifecycleResult(name, error.outcome, str(error))
     except Exception as error:
@@ -78,7 +82,7 @@ def run_lifecycle(given: dict[str, Any] | str, *, force: bool) -> LifecycleResul
         traceback.print_exc()
         first = (str(error).strip() or "no message").splitlines()[0]
         result = LifecycleResult(name, Outcome.UNAVAILABLE, f"{type(error).__name__}: {first} (traceback on stderr)")
-    return replace(result, seconds=round(time.monotonic() - began, 1), prefect_url=_prefect_url())
+    return replace(result, seconds=round(time.monotonic() - began, 1), prefect_url=_prefect_url(), dry_run=dry_run)
 
 
 def _unchanged(spec: PromptSpec, last: registry.Version) -> LifecycleResult:
@@ -86,6 +90,24 @@ def _unchanged(spec: PromptSpec, last: registry.Version) -> LifecycleResult:
     reason = f"data, spec, base model and library are those of version {last.version} ({decided}); nothing was trained"
     url = record.version_url(spec.name, last.version)
     return LifecycleResult(spec.name, Outcome.UNCHANGED, reason, version=last.version, run_id=last.run_id, run_url=url)
+
+
+def _dry_run(spec: PromptSpec, inputs: Inputs) -> LifecycleResult:
+    """Train, evaluate, and judge as ``_run`` would; MLflow is only read. A real run here after it uses the training again."""
+    folder, _ = _champion(spec, inputs)
+    check(spec, inputs, _prompt_file(folder))
+    chosen = best(train(spec, inputs, _prompt_file(folder)))
+    evidence = Evidence.load(Path(evaluate_prompt(spec, inputs, chosen.prompt, str(folder) if folder else None)))
+    decision = judge(spec, evidence)
+    create_markdown_artifact(decision.to_markdown(), key="gate-report", description=f"{spec.name}, dry run")
+    return LifecycleResult(
+        task=spec.name,
+        outcome=decision.outcome,
+        reason=decision.verdict,
+        metric=evidence.headline(),
+        scores=reporting.scores(evidence),
+        gates=decision.to_text().splitlines()[1:],
+    )
 
 
 def _run(spec: PromptSpec, inputs: Inputs) -> LifecycleResult:
@@ -97,7 +119,7 @@ def _run(spec: PromptSpec, inputs: Inputs) -> LifecycleResult:
     url = record.run_url(experiment, run_id)
     try:
         words = f"MLflow run of {spec.name}"
-        create_link_artifact(link=url, key="mlflow-run", link_text=words, description="The run with its evidence")
+        create_link_artifact(link=url, key=MLFLOW_RUN, link_text=words, description="The run with its evidence")
         return _decided(spec, inputs, folder, champion, experiment, run_id, flow_run)
     except SoftpromptError as error:
         words = reporting.describe_run(spec, inputs, error.outcome, str(error), prefect=_prefect_words())

@@ -20,10 +20,10 @@ from softprompt_core.stages.result import LifecycleResult
 def notify(result: LifecycleResult) -> bool:
     """Send a message if the settings ``notify_block`` and ``notify_on`` ask for one; returns whether one was sent.
 
-    A message that cannot be sent is a warning: it never changes the outcome.
+    A dry run sends none. A message that cannot be sent is a warning: it never changes the outcome.
     """
     asked = settings.current()
-    if asked.notify_block is None or result.outcome not in asked.notify_on:
+    if asked.notify_block is None or result.dry_run or result.outcome not in asked.notify_on:
         return False
     try:
         block = _block(asked.notify_block)

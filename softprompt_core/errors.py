@@ -29,6 +29,19 @@ class Outcome(StrEnum):
         return self.value.replace("_", " ").capitalize()
 
 
+class NoOutcome(StrEnum):
+    """Why a command that looks at a lifecycle elsewhere has no outcome to tell."""
+
+    TRIGGERED = "triggered"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+    @property
+    def exit_code(self) -> int:
+        """124 is what ``timeout(1)`` exits with."""
+        return {"triggered": 0, "cancelled": 60, "timed_out": 124}[self.value]
+
+
 class Health(StrEnum):
     """What monitoring found out about a champion. No outcome of a lifecycle: nothing is trained, promoted or taken back."""
 

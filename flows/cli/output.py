@@ -61,7 +61,7 @@ def print_results(results: Sequence[LifecycleResult]) -> None:
 
 def print_outcome(results: Sequence[LifecycleResult]) -> None:
     for result in results:
-        print(f"{result.task}: {result.outcome.value}" if len(results) > 1 else result.outcome.value)
+        print(f"{result.task}: {result.words}" if len(results) > 1 else result.words)
 
 
 def _score(value: float | None) -> str:

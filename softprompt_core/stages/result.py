@@ -6,15 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from softprompt_core.errors import Outcome
+from softprompt_core.errors import NoOutcome, Outcome
 
 
 @dataclass(frozen=True)
 class LifecycleResult:
-    """One lifecycle. ``scores``: candidate, champion, hard_prompt, majority → headline ``metric`` on the test rows."""
+    """One lifecycle.
+
+    Attributes:
+        outcome: of a lifecycle that was followed from elsewhere it may not be known.
+        scores: candidate, champion, hard_prompt, majority → headline ``metric`` on the test rows.
+        dry_run: nothing was registered, and the outcome is what it would have been.
+    """
 
     task: str
-    outcome: Outcome
+    outcome: Outcome | NoOutcome
     reason: str
     version: int | None = None
     run_id: str | None = None
@@ -25,6 +31,12 @@ class LifecycleResult:
     size_bytes: int | None = None
     seconds: float = 0.0
     gates: Sequence[str] = ()
+    dry_run: bool = False
+
+    @property
+    def words(self) -> str:
+        """The outcome in the words of a command's last line."""
+        return f"dry run: {self.outcome.value}" if self.dry_run else self.outcome.value
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "outcome": self.outcome.value, "exit_code": self.outcome.exit_code, "gates": list(self.gates)}
@@ -32,7 +44,8 @@ class LifecycleResult:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> LifecycleResult:
         known = {k: v for k, v in value.items() if k != "exit_code"}
-        return cls(**{**known, "outcome": Outcome(value["outcome"]), "gates": tuple(value["gates"])})
+        kind = NoOutcome if value["outcome"] in set(NoOutcome) else Outcome
+        return cls(**{**known, "outcome": kind(value["outcome"]), "gates": tuple(value["gates"])})
 
 
 def exit_code(results: Sequence[LifecycleResult], *, strict: bool = False) -> int:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from mlflow.entities import Run
@@ -151,10 +152,13 @@ def test_prefect_shows_the_gate_report_and_the_way_to_the_mlflow_run(story: Stor
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
+    from flows.handover import published
+
     wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id(story.promoted)]))
     with get_client(sync_client=True) as client:
         found = {artifact.key: str(artifact.data) for artifact in client.read_artifacts(artifact_filter=wanted)}
-    assert set(found) == {"gate-report", "mlflow-run"}
+        assert published(client, UUID(flow_run_id(story.promoted))) == story.promoted
+    assert set(found) == {"gate-report", "mlflow-run", "softprompt-result"}
     assert "accuracy at least 0.8" in found["gate-report"]
     assert story.promoted.run_url is not None and story.promoted.run_url in found["mlflow-run"]
 
