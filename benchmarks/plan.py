@@ -30,7 +30,7 @@ class Plan:
     """Numbers of a whole run.
 
     Attributes:
-        settings: compared with the peers over ``rounds`` rounds; ``extras`` over one.
+        settings: compared with both peers over ``rounds`` rounds; ``extras`` with the Trainer over one.
         equal_rows, equal_steps: size of the runs on equal batches, whose losses are laid side by side.
         counts: numbers of prompts K; ``crowd`` is the shape that they are trained on.
         tasks: spec of the demo that the whole lifecycle is timed with; None leaves orchestration out.
@@ -93,11 +93,11 @@ FULL = Plan(
     main="llama-50m",
     settings=_required("llama-50m"),
     extras=_extras("llama-50m") + _OTHERS,
-    rows=128,
+    rows=64,
     batch=32,
-    rounds=3,
+    rounds=2,
     equal_rows=16,
-    equal_steps=10,
+    equal_steps=6,
     crowd="bundled",
     crowd_rows=64,
     counts=(1, 4, 16, 64),

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from benchmarks import ours, peers, shapes
 from benchmarks.measure import Cost, Stopwatch, alternate
 from benchmarks.page import Requirement, Section
@@ -51,7 +53,7 @@ def _compare(plan: Plan, setting: Setting, rounds: int, peak: float) -> tuple[li
         return side
 
     sides = {"trainer": timed(lambda recipe, watch: peers.with_trainer(model, examples, start, recipe, watch), 1)}
-    if plan.by_hand:
+    if plan.by_hand and rounds > 1:
         sides["loop"] = timed(lambda recipe, watch: peers.by_hand(model, examples, start, recipe, watch), 1)
     sides["ours"] = timed(
         lambda recipe, watch: ours.train(base, examples, start, setting.position, recipe, watch, labels_only=setting.labels_only),
@@ -66,11 +68,13 @@ def _compare(plan: Plan, setting: Setting, rounds: int, peak: float) -> tuple[li
     def seconds(side: str) -> str:
         return f"{cost[side].wall:.3g} ({cost[side].cpu:.3g})" if side in cost else "–"
 
+    # CPU seconds by thread, so that other programs on the machine hardly change the share.
+    busy = own.cpu / torch.get_num_threads() if plan.device == "cpu" else own.wall
     share = "–"
     if base.kind == "causal" and not setting.labels_only:
         lengths = [len(example.input_ids) for example in examples]
         work = useful(model, lengths, setting.prompt, setting.position, plan.batch) / epoch
-        share = f"{work / own.wall / peak:.0%}"
+        share = f"{work / busy / peak:.0%}"
     row = [setting.words(), seconds("trainer"), seconds("loop"), seconds("ours"), ratio("trainer"), ratio("loop"), share]
     if setting.wanted is None:
         return row, None
