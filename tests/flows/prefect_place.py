@@ -110,12 +110,19 @@ def in_thread(work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Waiting:
     """A command in a process of its own that waits for a run."""
 
     def __init__(self, place: Place, path: Path, *options: str) -> None:
         command = [sys.executable, "-m", "flows.cli", "run", str(path), "--deployment", "--wait", *options]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=place.environment, stderr=subprocess.PIPE, text=True)
+        # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=place.environment, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
+        )
         self.said = ""
         self.reader = in_thread(self._read)
 
