@@ -5,35 +5,28 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import Any, Literal
+from typing import Literal
 
+from flows.aftermath import crash_lost_flow_runs, died, lost_flow_runs, spooled, unfinished
+from flows.findings import Finding
 from softprompt_core import settings
 from softprompt_core.errors import SoftpromptError
 from softprompt_core.stages.workspace import home
 
 _NEEDED_GB = 2.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check. ``do`` is empty when there is nothing to do."""
-
-    status: Literal["ok", "warning", "problem"]
-    what: str
-    found: str
-    do: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+_NAMES = {"_record": "mlflow", "spooled": "metrics", "died": "runs", "unfinished": "registered", "lost_flow_runs": "flow runs"}
 
 
 def examine() -> list[Finding]:
     """Run every check; a check that fails does not stop the others."""
-    checks = (_versions, _disk, _record, _ledger, _prefect, _base)
-    return [finding for check in checks for finding in _safely(check, check.__name__.strip("_"))]
+    found = [*_all(_versions, _disk, spooled, _base)]
+    for server, checks in ((_record, (_ledger, died, unfinished)), (_prefect, (lost_flow_runs,))):
+        answer = [*_all(server)]
+        # What cannot be asked need not be complained about once more for every question.
+        found += answer if any(one.status == "problem" for one in answer) else [*answer, *_all(*checks)]
+    return found
 
 
 def repair() -> list[Finding]:
@@ -48,10 +41,20 @@ def repair() -> list[Finding]:
             yield Finding("ok", "repair", f"{task}: a dead process no longer holds up decisions")
         for name in sorted({found.name for found in registry.list_versions(client)}):
             yield from _safely(partial(_settle, name), f"repair {name}")
+        for run_id, rows in registry.deliver_all(client, record.stores()).items():
+            yield Finding("ok", "repair", f"run {run_id}: {rows} rows of metrics delivered")
         for run_id in registry.end_all_killed_runs(client):
             yield Finding("ok", "repair", f"run {run_id} ended as KILLED; its process is gone")
+        for half in registry.discard_half_made(client):
+            yield Finding("ok", "repair", f"{half.name} version {half.version} deleted; its registration broke off")
 
-    return list(_safely(settle, "repair")) or [Finding("ok", "repair", "nothing was left half done")]
+    def close_flow_runs() -> Iterator[Finding]:
+        for name in crash_lost_flow_runs():
+            yield Finding("ok", "repair", f"flow run {name} is Crashed now; its lifecycle is over")
+
+    # Before MLflow's runs are ended: they tell whose process is gone.
+    found = [*_safely(close_flow_runs, "repair prefect"), *_safely(settle, "repair")]
+    return found or [Finding("ok", "repair", "nothing was left half done")]
 
 
 def _settle(name: str) -> Iterator[Finding]:
@@ -63,11 +66,22 @@ def _settle(name: str) -> Iterator[Finding]:
         yield Finding("ok", "repair", f"{name}: {entry.action}{version} is {entry.status} now; {entry.reason}")
 
 
+def _all(*checks: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    for check in checks:
+        yield from _safely(check, _NAMES.get(check.__name__, check.__name__.strip("_").replace("_", " ")))
+
+
 def _safely(check: Callable[[], Iterator[Finding]], what: str) -> Iterator[Finding]:
+    from softprompt_core import registry
+    from softprompt_core.stages import record
+
     try:
         yield from check()
-    except SoftpromptError as error:
-        yield Finding("problem", what, error.what, f"{error.where or ''} {error.do or ''}".strip())
+    except Exception as error:
+        known = error if isinstance(error, SoftpromptError) else registry.unavailable(error, record.stores())
+        if known is None:
+            raise
+        yield Finding("problem", what, known.what, f"{known.where or ''} {known.do or ''}".strip())
 
 
 def _versions() -> Iterator[Finding]:

@@ -7,11 +7,17 @@ Neither needs storage that both machines can read, as a flow's return value woul
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from prefect.artifacts import create_table_artifact
+import httpx
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
@@ -19,6 +25,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.sorting import ArtifactSort
 
+from softprompt_core import settings
 from softprompt_core.errors import Outcome
 from softprompt_core.stages.result import LifecycleResult
 
@@ -28,6 +35,9 @@ if TYPE_CHECKING:
 RESULT = "softprompt-result"
 MLFLOW_RUN = "mlflow-run"
 _DRY_RUN = "Dry run: "
+
+_results: ContextVar[list[LifecycleResult]] = ContextVar("results")
+_lost = False
 
 
 def state_name(result: LifecycleResult) -> str:
@@ -44,12 +54,87 @@ def read_state_name(name: str | None) -> tuple[Outcome | None, bool]:
 
 
 def publish(result: LifecycleResult) -> None:
-    """Attach the result to the flow run that this is called in. The outcome stands without it, so a failure is only told."""
+    """Attach the result to the flow run that this is called in."""
     table = [{"field": name, "value": value} for name, value in result.to_json().items()]
+    _attach(lambda: create_table_artifact(table, key=RESULT, description=f"{result.task}: {result.words}"))
+
+
+def show_link(key: str, link: str, words: str, description: str) -> None:
+    """Attach a link to the flow run that this is called in."""
+    _attach(lambda: create_link_artifact(link=link, key=key, link_text=words, description=description))
+
+
+def show_markdown(key: str, text: str, description: str) -> None:
+    """Attach a page to the flow run that this is called in."""
+    _attach(lambda: create_markdown_artifact(text, key=key, description=description))
+
+
+def await_server() -> None:
+    """Before a flow ends: give a Prefect server that has stopped answering ``server_wait_s`` seconds to come back."""
+    began = time.monotonic()
+    while not _answers():
+        if time.monotonic() - began > settings.current().server_wait_s:
+            return
+        time.sleep(1.0)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error is that of a Prefect server which does not answer."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500  # its database is away, or its disk full
+    return isinstance(error, httpx.TransportError) or "Failed to reach API" in str(error)
+
+
+@contextmanager
+def results() -> Iterator[list[LifecycleResult]]:
+    """The results that ``keep`` is given in a ``with`` block: what a flow found out, if Prefect cannot be told how it ended."""
+    found: list[LifecycleResult] = []
+    token = _results.set(found)
     try:
-        create_table_artifact(table, key=RESULT, description=f"{result.task}: {result.words}")
+        yield found
+    finally:
+        _results.reset(token)
+
+
+def keep(found: Sequence[LifecycleResult]) -> None:
+    """Keep results for whoever called the flow."""
+    _results.get([]).extend(found)
+
+
+def say_away(error: BaseException) -> None:
+    """Tell that Prefect does not know how a flow ended."""
+    global _lost
+    _lost = True
+    print(f"Prefect was not told how this ended: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def leave_if_lost(code: int) -> None:
+    """End the process at once if Prefect is away: its client would try for minutes to deliver each event of the run."""
+    if _lost:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _attach(create: Callable[[], object]) -> None:
+    # What is decided is in MLflow and stands without Prefect, so a failure is only told. Prefect's client would try for a minute.
+    try:
+        if _answers():
+            create()
+            return
+        trouble = "its server does not answer"
     except Exception as error:
-        print(f"the details are missing in Prefect: {type(error).__name__}: {error}", file=sys.stderr)
+        trouble = f"{type(error).__name__}: {error}"
+    print(f"a detail is missing in Prefect: {trouble}", file=sys.stderr)
+
+
+def _answers() -> bool:
+    """Whether Prefect's server does; one that a command starts for itself lives as long as the command."""
+    address = settings.current().prefect_api_url
+    try:
+        return not address or httpx.get(f"{address.rstrip('/')}/health", timeout=8).is_success
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
 
 
 def published(client: SyncPrefectClient, flow_run: UUID) -> LifecycleResult | None:

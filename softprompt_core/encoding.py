@@ -38,22 +38,25 @@ def input_limit(base: BaseModel, prompt_length: int, answer_length: int, wish: i
 
 
 def encode_inputs(base: BaseModel, texts: Sequence[str], limit: int) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Token ids with the tokenizer's own special tokens, cut to ``limit``; and the lengths before cutting.
-
-    The end is cut off; an encoder's closing token stays.
-    """
+    """Token ids with the tokenizer's own special tokens, ``cut`` to ``limit``; and the lengths before cutting."""
     if not texts:
         return [], []
     encoded = base.tokenizer(list(texts), add_special_tokens=True)["input_ids"]
     end = base.tokenizer.eos_token_id
     rows = []
     for ids in encoded:
-        closed = base.kind == "encoder_decoder" and bool(ids) and ids[-1] == end
         if base.kind == "causal" and len(ids) > 1 and ids[-1] == end:
             ids = ids[:-1]  # some causal tokenizers close every text; the answer must be able to follow
         ids = ids or [end or 0]  # a text of which nothing is left; the answer must have something to follow
-        rows.append(tuple([*ids[: limit - 1], end] if closed and len(ids) > limit else ids[:limit]))
+        rows.append(cut(base, tuple(ids), limit))
     return rows, [len(ids) for ids in encoded]
+
+
+def cut(base: BaseModel, ids: tuple[int, ...], limit: int) -> tuple[int, ...]:
+    """An input's first ``limit`` tokens; an encoder's closing token stays."""
+    if len(ids) > limit and base.kind == "encoder_decoder" and ids[-1] == base.tokenizer.eos_token_id:
+        return (*ids[: limit - 1], ids[-1])
+    return ids[:limit]
 
 
 def answer_ids(base: BaseModel, text: str, *, close: bool) -> tuple[int, ...]:

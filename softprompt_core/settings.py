@@ -25,6 +25,9 @@ FILE = "softprompt.toml"
 _DO = "`softprompt config show` lists every setting; docs/settings.md explains them"
 _OWN = "SOFTPROMPT_"  # what libraries know under a name of their own keeps that name, and has no prefix
 
+FROM_PREFIX = f"{_OWN}FROM_"
+"""Begins variables that are meant for another profile (``softprompt_core.profiles``)."""
+
 _command_line: dict[str, Any] = {}
 
 
@@ -70,6 +73,8 @@ class Settings(BaseSettings):
     """Key of that storage, where this machine reaches it directly."""
     aws_secret_access_key: SecretStr | None = _named("AWS_SECRET_ACCESS_KEY")
     """Its secret."""
+    server_wait_s: float = Field(120.0, ge=0)
+    """Seconds that a lifecycle waits, each time, for MLflow or Prefect when they have stopped answering."""
     prefect_api_url: str | None = _named("PREFECT_API_URL")
     """Prefect's server, ending in `/api`; default: one of its own for each command."""
     prefect_api_key: SecretStr | None = _named("PREFECT_API_KEY")
@@ -82,6 +87,15 @@ class Settings(BaseSettings):
     """Bytes for keys and values of frozen inputs, for each list of inputs; 0 keeps nothing."""
     cache_dir: Path | None = None
     """Folder for them; default: in memory."""
+    ray_address: str | None = _named("RAY_ADDRESS")
+    """Ray cluster for work that is spread out: `auto` (one that runs on this machine), `host:port`, or `ray://host:port`;
+    default: one of its own for each command, on this machine."""
+    ray_cpus_per_task: int = Field(1, ge=1)
+    """Cores of a worker of the cluster, and threads of its arithmetic."""
+    ray_gpus_per_task: float | None = Field(None, ge=0)
+    """GPUs of a worker; a share such as 0.5 lets workers share one. Default: 1 where the cluster has any, else 0."""
+    ray_workers: int | None = Field(None, ge=1)
+    """Workers at one time, at most; default: as many as the cluster has room for when the work begins."""
     ui_url: str = "http://127.0.0.1:5000"
     """Where the MLflow pages of a record without a server are served; links begin with it."""
     notify_block: str | None = None
@@ -154,13 +168,23 @@ def current() -> Settings:
         InvalidInput: a setting that is unknown or has an impossible value; names the file, variable or option.
     """
     # Links and folders ask hundreds of times in a command, and making the object takes two milliseconds.
-    path = Path(_command_line.get("config") or os.environ.get(f"{_OWN}CONFIG") or FILE).expanduser().absolute()
+    path = _file()
     try:
         state = path.stat()
         file = (str(path), state.st_ino, state.st_mtime_ns, state.st_size)
     except OSError:
         file = (str(path), 0, 0, 0)
     return _settings(file, tuple(os.environ.items()), tuple(_command_line.items()))
+
+
+def file() -> Path | None:
+    """The settings file that is read; None without one."""
+    path = _file()
+    return path if path.is_file() else None
+
+
+def _file() -> Path:
+    return Path(_command_line.get("config") or os.environ.get(f"{_OWN}CONFIG") or FILE).expanduser().absolute()
 
 
 @functools.lru_cache(maxsize=4)
@@ -212,7 +236,7 @@ def explain() -> list[Setting]:
 def strangers() -> list[str]:
     """Complaints about ``SOFTPROMPT_`` variables that name no setting: somebody may have mistyped one."""
     known = {variable(name) for name in Settings.model_fields}
-    found = sorted(name for name in os.environ if name.startswith(_OWN) and name not in known)
+    found = sorted(n for n in os.environ if n.startswith(_OWN) and n not in known and not n.startswith(FROM_PREFIX))
     return [f"{name} is no setting{_hint(name, sorted(known))}" for name in found]
 
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from softprompt_core.training import Progress as Step
+if TYPE_CHECKING:
+    from softprompt_core.training import Progress as Step
 
 
 @contextmanager
-def training_progress(label: str) -> Iterator[Callable[[int], Callable[[Step], None]]]:
-    """Yield a function that gives, for a seed, the one that training calls after each of its steps.
+def training_progress() -> Iterator[Callable[[str], Callable[[Step], None]]]:
+    """Yield a function that gives, for what is trained (its name), the one that training calls after each of its steps.
 
     Writes to stderr, so that ``--json`` stays clean.
     """
     if not sys.stderr.isatty():
-        yield lambda seed: _lines(f"{label} seed {seed}")
+        yield _lines
         return
     columns = (
         TextColumn("  [bold]{task.description}"),
@@ -30,8 +33,8 @@ def training_progress(label: str) -> Iterator[Callable[[int], Callable[[Step], N
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
 
-        def of_seed(seed: int) -> Callable[[Step], None]:
-            task = bar.add_task(f"{label} seed {seed}", total=None, said="encoding inputs")
+        def of(label: str) -> Callable[[Step], None]:
+            task = bar.add_task(label, total=None, said="encoding inputs")
 
             def show(step: Step) -> None:
                 said = f"loss {step.loss:.3f}  validation {step.metric:.3f}"
@@ -39,7 +42,21 @@ def training_progress(label: str) -> Iterator[Callable[[int], Callable[[Step], N
 
             return show
 
-        yield of_seed
+        yield of
+
+
+def furthest(show: Callable[[Step], None]) -> Callable[[Step], None]:
+    """One display for many prompts that are trained together: the step of the furthest, the best validation metric of all."""
+    reached, best = 0, float("-inf")
+
+    def one(step: Step) -> None:
+        nonlocal reached, best
+        best = max(best, step.metric)
+        if step.step > reached:
+            reached = step.step
+            show(replace(step, metric=best))
+
+    return one
 
 
 def _lines(label: str) -> Callable[[Step], None]:

@@ -10,12 +10,13 @@ from prefect.cache_policies import NO_CACHE
 from softprompt_core.gates import Decision
 from softprompt_core.spec import PromptSpec
 from softprompt_core.stages import record
-from softprompt_core.stages.evaluation import Evidence
+from softprompt_core.stages.evidence import Evidence
 from softprompt_core.stages.promotion import act, judge
 from softprompt_core.stages.review import Review, Verb, review
 
 
 @task(name="decide and promote", cache_policy=NO_CACHE, task_run_name="decide: {spec.name} version {version}")
+@record.patient
 def decide_and_promote(spec: PromptSpec, version: int, champion: int | None, evidence: str, run_id: str, by: str) -> Decision:
     """Raises ChampionMoved when the champion is not the one compared with any more."""
     decision = judge(spec, Evidence.load(Path(evidence)))

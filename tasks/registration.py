@@ -9,13 +9,14 @@ from prefect.cache_policies import NO_CACHE
 
 from softprompt_core.spec import PromptSpec
 from softprompt_core.stages import gate_report, record, reporting
-from softprompt_core.stages.evaluation import Evidence
+from softprompt_core.stages.evidence import Evidence
 from softprompt_core.stages.inputs import Inputs
 from softprompt_core.stages.promotion import judge
 from softprompt_core.stages.registration import register
 
 
 @task(name="register", cache_policy=NO_CACHE, task_run_name="register: {spec.name}")
+@record.patient
 def register_version(
     spec: PromptSpec,
     inputs: Inputs,

@@ -14,3 +14,9 @@ def test_imports_go_one_way() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_run_with_nothing_to_do_needs_no_torch() -> None:
+    words = "import sys, flows.fleet; print([m for m in ('torch', 'transformers', 'matplotlib', 'datasets') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"

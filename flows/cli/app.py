@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import sys
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from flows.cli import compare, configuring, deploying, gates, inspecting, monitor, registry, running, status
+from flows.cli import compare, configuring, copying, deploying, gates, inspecting, monitor, registry, running, status, sweeping
+
+if TYPE_CHECKING:
+    from softprompt_core.errors import SoftpromptError
 
 app = typer.Typer(
     name="softprompt",
@@ -21,8 +25,10 @@ app = typer.Typer(
 app.command()(running.demo)
 app.command()(running.run)
 app.command()(running.fleet)
+app.command()(sweeping.sweep)
 app.command()(deploying.deploy)
 registry.app.command("compare")(compare.compare)
+registry.app.command("copy")(copying.copy)
 app.command()(monitor.monitor)
 app.command()(monitor.revalidate)
 app.command()(status.status)
@@ -59,10 +65,31 @@ def main() -> None:
     try:
         app()
     except SoftpromptError as error:
-        print(f"{error.outcome.value}: {error}", file=sys.stderr)
-        sys.exit(error.outcome.exit_code)
+        _exit(error)
+    except SystemExit as ended:
+        if handover := sys.modules.get("flows.handover"):
+            handover.leave_if_lost(ended.code if isinstance(ended.code, int) else 0)
+        raise
     except KeyboardInterrupt:
         print("interrupted; the next run continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        _exit(_known(error))
     finally:
         gc.freeze()
+
+
+def _exit(error: SoftpromptError) -> NoReturn:
+    print(f"{error.outcome.value}: {error}", file=sys.stderr)
+    sys.exit(error.outcome.exit_code)
+
+
+def _known(error: Exception) -> SoftpromptError:
+    """A full disk, or an MLflow that stopped answering, in words; anything else is raised as it is."""
+    from softprompt_core import registry
+    from softprompt_core.stages import record
+
+    found = registry.unavailable(error, record.stores())
+    if found is None:
+        raise error
+    return found

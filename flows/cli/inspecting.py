@@ -43,7 +43,8 @@ def ui(
 
 def doctor(
     repair: Annotated[
-        bool, typer.Option("--repair", help="First settle what killed processes left in MLflow: decisions, tickets, runs.")
+        bool,
+        typer.Option("--repair", help="First settle what the dead left: decisions, runs, metrics, half-made versions."),
     ] = False,
     json: Json = False,
 ) -> None:

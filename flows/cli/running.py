@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +27,16 @@ Junit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Wri
 Summary = Annotated[
     bool,
     typer.Option("--github-summary", help="Append a summary to the file that GITHUB_STEP_SUMMARY names, as in a GitHub job."),
+]
+Ray = Annotated[
+    bool,
+    typer.Option("--ray", help="Spread the work over Ray: the cluster of RAY_ADDRESS, or processes on this machine."),
+]
+Cpus = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Implies --ray: cores of a worker. Default: ray_cpus_per_task.")
+]
+Gpus = Annotated[
+    float | None, typer.Option(metavar="N", min=0, help="Implies --ray: GPUs of a worker. Default: ray_gpus_per_task.")
 ]
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
@@ -52,6 +64,9 @@ def run(
     cancel_on_interrupt: Annotated[
         bool, typer.Option("--cancel-on-interrupt", help="Ctrl-C or SIGTERM while waiting cancels the runs.")
     ] = False,
+    ray: Ray = False,
+    cpus_per_task: Cpus = None,
+    gpus_per_task: Gpus = None,
     junit: Junit = None,
     github_summary: Summary = False,
     json: Json = False,
@@ -71,6 +86,13 @@ def run(
     ):
         if given and not there:
             raise InvalidInput(f"goes with {needs} only", where=option, do=f"add {needs}")
+    ray = wants_ray(ray, cpus_per_task, gpus_per_task)
+    if remote and ray:
+        raise InvalidInput(
+            "how a deployment runs is said where it is deployed",
+            where="--ray",
+            do="put `parameters: {ray: true}` in the environment file (docs/ray.md)",
+        )
     if deployment_name is not None and len(specs) > 1 and "{task}" not in deployment_name:
         raise InvalidInput(
             "a deployment belongs to one task", where="--deployment-name", do="give one spec, or put {task} in the name"
@@ -89,9 +111,9 @@ def run(
         )
 
     def here() -> list[LifecycleResult]:
-        return _local(specs, force=force, dry_run=dry_run)
+        return _local(specs, force=force, dry_run=dry_run, ray=ray)
 
-    _run(
+    conclude(
         elsewhere if remote else here,
         specs,
         strict=strict,
@@ -108,6 +130,9 @@ def fleet(
     force: Force = False,
     strict: Strict = False,
     dry_run: DryRun = False,
+    ray: Ray = False,
+    cpus_per_task: Cpus = None,
+    gpus_per_task: Gpus = None,
     junit: Junit = None,
     github_summary: Summary = False,
     json: Json = False,
@@ -116,11 +141,12 @@ def fleet(
     from softprompt_core.spec import spec_files
 
     specs = spec_files(folder)
+    ray = wants_ray(ray, cpus_per_task, gpus_per_task)
 
     def here() -> list[LifecycleResult]:
-        return _local(specs, force=force, dry_run=dry_run)
+        return _local(specs, force=force, dry_run=dry_run, ray=ray)
 
-    _run(here, specs, strict=strict, json=json, dry_run=dry_run, junit=junit, github_summary=github_summary)
+    conclude(here, specs, strict=strict, json=json, dry_run=dry_run, junit=junit, github_summary=github_summary)
 
 
 def demo(force: Force = False, json: Json = False) -> None:
@@ -133,10 +159,10 @@ def demo(force: Force = False, json: Json = False) -> None:
     if not json:
         print("Three demo tasks on the bundled base model: data, training, evaluation, registration, gates.", file=sys.stderr)
     specs = spec_files(folder)
-    _run(lambda: _local(specs, force=force), specs, json=json)
+    conclude(lambda: _local(specs, force=force), specs, json=json)
 
 
-def _run(
+def conclude(
     lifecycles: Callable[[], list[LifecycleResult]],
     specs: Sequence[Path],
     *,
@@ -177,10 +203,9 @@ def _run(
     raise typer.Exit(exit_code(results, strict=strict))
 
 
-def _local(specs: Sequence[Path], *, force: bool, dry_run: bool = False) -> list[LifecycleResult]:
+def _local(specs: Sequence[Path], *, force: bool, dry_run: bool = False, ray: bool = False) -> list[LifecycleResult]:
     """Run the flows; a mistake in a single spec and a store that is down are found before Prefect starts, which takes seconds."""
     from flows.environment import prepare_environment
-    from softprompt_core.errors import Unavailable
     from softprompt_core.spec import load_spec
 
     single = load_spec(specs[0]) if len(specs) == 1 else None
@@ -190,10 +215,19 @@ def _local(specs: Sequence[Path], *, force: bool, dry_run: bool = False) -> list
     record.client()
     from flows.fleet import run_fleet, run_one
 
-    try:
+    with prefect_starts():
         if single is not None:
-            return [run_one(single, force=force, dry_run=dry_run)]
-        return run_fleet(list(specs), force=force, dry_run=dry_run)
+            return [run_one(single, force=force, dry_run=dry_run, ray=ray)]
+        return run_fleet(list(specs), force=force, dry_run=dry_run, ray=ray)
+
+
+@contextmanager
+def prefect_starts() -> Iterator[None]:
+    """Prefect's own server that does not come up in time, as an error with words."""
+    from softprompt_core.errors import Unavailable
+
+    try:
+        yield
     except RuntimeError as error:
         if "Prefect API server" not in str(error):
             raise
@@ -235,6 +269,15 @@ def _remote(
     except Interrupted as interrupted:
         print(f"interrupted; {interrupted}", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def wants_ray(ray: bool, cpus: int | None, gpus: float | None) -> bool:
+    """Whether to spread the work; shares that the command line names become settings."""
+    from softprompt_core import settings
+
+    given = {"ray_cpus_per_task": cpus, "ray_gpus_per_task": gpus}
+    settings.give({name: str(value) for name, value in given.items() if value is not None})
+    return ray or any(value is not None for value in given.values())
 
 
 def _seconds(text: str) -> float:

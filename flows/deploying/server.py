@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
@@ -64,18 +65,21 @@ def deploy(
         _check_names(name, planned, existing)
         ours = {each.name: each for each in existing if _belongs(each, name)}
         changes = [_work_pool(client, environment.work_pool, template, dry_run)]
+        flow = None if dry_run else client.create_flow(lifecycle)
+        parameters = schema.model_dump()
         for wanted in planned.deployments:
-            changes.append(_deployment(client, wanted, schema.model_dump(), ours.get(wanted.name), dry_run))
+            changes.append(_deployment(client, flow, wanted, parameters, ours.get(wanted.name)))
         names = {wanted.name for wanted in planned.deployments}
         gone = [each for each in ours.values() if each.name not in names and planned.covers(_spec_of(each))]
         changes += [_remove(client, each, dry_run) for each in gone]
+        if any(change.kind == "deployment" and change.action == "created" for change in changes):
+            existing = _deployments(client)  # again, for the ids of those made a moment ago
         changes += automations.apply(
             client,
             name,
             environment,
             planned.deployments,
-            # Read again: a deployment that was made a moment ago has its id now.
-            ids={each.name: each.id for each in _deployments(client) if _belongs(each, name)},
+            ids={each.name: each.id for each in existing if _belongs(each, name)},
             gone={each.id for each in gone},
             existing=_paged(lambda offset: client.read_automations(limit=_PAGE, offset=offset)),
             dry_run=dry_run,
@@ -167,18 +171,19 @@ def _work_pool(client: SyncPrefectClient, wanted: WorkPool, template: dict[str, 
 
 
 def _deployment(
-    client: SyncPrefectClient, wanted: Wanted, schema: dict[str, Any], found: DeploymentResponse | None, dry_run: bool
+    client: SyncPrefectClient, flow: UUID | None, wanted: Wanted, schema: dict[str, Any], found: DeploymentResponse | None
 ) -> Change:
-    should = _comparable_wanted(wanted, schema)
-    differs = [key for key, value in should.items() if found is None or _comparable(found)[key] != value]
+    """Without a flow's id it is a dry run."""
+    there = _comparable(found) if found is not None else {}
+    differs = [key for key, value in _comparable_wanted(wanted, schema).items() if key not in there or there[key] != value]
     when = f"{wanted.cron} {wanted.timezone}" if wanted.cron else "no schedule"
     if found is not None and any(not each.active for each in found.schedules):
         when += ", paused by hand"
     if found is not None and not differs:
         return Change("deployment", wanted.name, "unchanged", when)
-    if not dry_run:
+    if flow is not None:
         client.create_deployment(  # an upsert; runs that are scheduled but not begun are made anew by the server
-            client.create_flow(lifecycle),
+            flow,
             wanted.name,
             version=__version__,
             description=wanted.description,

@@ -83,6 +83,11 @@ def load_base(spec: BaseModelSpec) -> BaseModel:
         return _load(identity, str(folder), device.type, _dtype(spec.dtype, device), spec.quantization, wish)
 
 
+def loads() -> int:
+    """How often this process has loaded a base, or tried to."""
+    return _load.cache_info().misses
+
+
 def _device(wish: str) -> torch.device:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wish == "auto":

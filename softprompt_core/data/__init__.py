@@ -9,7 +9,7 @@ from softprompt_core.data.content import DataChanges, SplitChange, data_changes,
 from softprompt_core.data.fresh import FreshRows, load_fresh
 from softprompt_core.data.preparation import prepare
 from softprompt_core.data.report import BadRow, DataReport, Leak, RepeatedInput, SplitReport, TokenLengths
-from softprompt_core.data.storage import load_task_data, save_task_data
+from softprompt_core.data.storage import load_task_data, save_task_data, share_task_data
 from softprompt_core.data.task_data import SPLITS, Example, TaskData, spread
 from softprompt_core.data.templates import cell_problem, render
 
@@ -34,5 +34,6 @@ __all__ = [
     "render",
     "row_hashes",
     "save_task_data",
+    "share_task_data",
     "spread",
 ]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 from softprompt_core.data.report import DataReport
 from softprompt_core.data.task_data import SPLITS, Example, TaskData
 from softprompt_core.errors import InvalidInput
+
+_REST = "data.json"
 
 
 def save_task_data(data: TaskData, folder: Path) -> None:
@@ -17,7 +21,7 @@ def save_task_data(data: TaskData, folder: Path) -> None:
     for split in SPLITS:
         rows = ({"id": e.id, "input": e.input, "target": e.target, "slices": sorted(e.slices)} for e in data.splits[split])
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8", newline="\n")
+        _write(folder / f"{split}.jsonl", text)
     rest = {
         "labels": list(data.labels),
         "fingerprint": data.fingerprint,
@@ -25,7 +29,28 @@ def save_task_data(data: TaskData, folder: Path) -> None:
         "input_example": dict(data.input_example),
         "columns": list(data.columns),
     }
-    (folder / "data.json").write_text(json.dumps(rest, ensure_ascii=False, indent=2) + "\n", encoding="utf-8", newline="\n")
+    _write(folder / _REST, json.dumps(rest, ensure_ascii=False, indent=2) + "\n")
+
+
+def share_task_data(saved: Path, folder: Path) -> None:
+    """Put what ``save_task_data`` wrote into another folder as well, where the file system allows it without taking space."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*(f"{split}.jsonl" for split in SPLITS), _REST):
+        partial = folder / f"{name}.partial"
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(saved / name, partial)
+        except OSError:
+            shutil.copyfile(saved / name, partial)
+        partial.replace(folder / name)
+
+
+def _write(path: Path, text: str) -> None:
+    # Replaced, never written into: another folder may share the file, and another process may be reading it.
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    partial.replace(path)
 
 
 def load_task_data(folder: Path) -> TaskData:
@@ -36,7 +61,7 @@ def load_task_data(folder: Path) -> TaskData:
     """
     folder = Path(folder)
     try:
-        rest = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+        rest = json.loads((folder / _REST).read_text(encoding="utf-8"))
         return TaskData(
             splits={split: _examples(folder / f"{split}.jsonl") for split in SPLITS},
             labels=tuple(rest["labels"]),

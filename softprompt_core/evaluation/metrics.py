@@ -217,3 +217,8 @@ def _bleu(predictions: Predictions) -> Metric:
         return float(BLEU.compute_bleu(total[:4], total[4:8], total[8], total[9], smooth_method="exp").score)
 
     return value
+
+
+def headline_metric(labels: Sequence[str]) -> str:
+    """The metric that tables lead with: ``accuracy`` for classification, ``rougeL`` for generation."""
+    return "accuracy" if labels else "rougeL"

@@ -11,17 +11,12 @@ from torch import Tensor
 from softprompt_core.base_model import BaseModel
 from softprompt_core.data import Example, spread
 from softprompt_core.encoding import answer_ids, encode_inputs, input_limit
-from softprompt_core.evaluation.metrics import metric_value
+from softprompt_core.evaluation.metrics import headline_metric, metric_value
 from softprompt_core.evaluation.predictions import Predictions
 from softprompt_core.forward import Engine, generate, label_scores, target_losses
 from softprompt_core.label_words import LabelTokens
 from softprompt_core.soft_prompt import SoftPrompt
 from softprompt_core.spec import PromptSpec
-
-
-def headline_metric(labels: Sequence[str]) -> str:
-    """The metric that tables lead with: ``accuracy`` for classification, ``rougeL`` for generation."""
-    return "accuracy" if labels else "rougeL"
 
 
 class Scorer:

@@ -41,6 +41,7 @@ class ContextCache:
         self._group_of: dict[int, int] = {}
         self._start: dict[int, int] = {}  # a kept row's first token in the stores
         self._stores: list[tuple[Tensor, Tensor]] | None = None  # per layer [tokens, heads, head]
+        self._devices: list[torch.device] = []  # of each layer; a base may be spread over several
         self._computed: set[int] = set()  # groups
         self._planned = False
 
@@ -65,14 +66,14 @@ class ContextCache:
         lengths = {i: len(self.inputs[i]) for i in rows}
         places = [[start[i]] * (width - lengths[i]) + list(range(start[i], start[i] + lengths[i])) for i in rows]
         index = torch.tensor(places, dtype=torch.long)
-        mask = torch.tensor([[0] * (width - len(self.inputs[i])) + [1] * len(self.inputs[i]) for i in rows])
+        mask = torch.tensor([[0] * (width - lengths[i]) + [1] * lengths[i] for i in rows])
 
-        def gather(store: Tensor) -> Tensor:
+        def gather(store: Tensor, device: torch.device) -> Tensor:
             flat = store.index_select(0, index.view(-1).to(store.device))
-            shaped = flat.view(*index.shape, *store.shape[1:]).transpose(1, 2)
-            return shaped if self._folder is None else shaped.to(self.base.device)  # a mapped file is on the CPU
+            return flat.view(*index.shape, *store.shape[1:]).transpose(1, 2).to(device)  # a mapped file is on the CPU
 
-        return Memory([(gather(k), gather(v)) for k, v in sources], mask.to(self.base.device))
+        layers = [(gather(k, device), gather(v, device)) for (k, v), device in zip(sources, self._devices, strict=True)]
+        return Memory(layers, mask.to(self.base.device))
 
     def _mixed(
         self, rows: Sequence[int], extra: Sequence[tuple[Tensor, Tensor]], starts: dict[int, int]
@@ -147,6 +148,7 @@ class ContextCache:
         _, memory = run(
             self.base, Memory.empty(len(rows), self.base.device), embedded, mask, Asked.of(self.base, []), remember=True
         )
+        self._devices = [k.device for k, _ in memory.layers]
         real, starts, place = mask.bool(), {}, 0
         for i in rows:
             starts[i] = place

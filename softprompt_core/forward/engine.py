@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from softprompt_core.forward.head import Asked
 from softprompt_core.forward.layout import Piece, pack, pad_right
 from softprompt_core.forward.memory import Memory, run
 from softprompt_core.forward.plain import plain_target_logits, shift_right
-from softprompt_core.forward.prompts import Prompts
+from softprompt_core.forward.prompts import Prompts, for_step
 
 
 class Engine:
@@ -52,6 +52,10 @@ class Engine:
         """Prompts ``[P, H]`` (None: the bare model) made ready for this engine."""
         return Prompts.ready(self.base, self.position, prompts, remember=not self.reason)
 
+    def for_step(self, prompts: Sequence[Tensor]) -> tuple[Prompts, Callable[[], None]]:
+        """Prompts ``[P, H]`` made ready for a training step in parts; see ``prompts.for_step``."""
+        return for_step(self.base, self.position, prompts, remember=not self.reason)
+
     def target_logits(
         self,
         prompts: Prompts,
@@ -76,17 +80,9 @@ class Engine:
             what = self._asked([(i, last[i] + j) for i, count in enumerate(places) for j in range(count)], tokens)
             logits, _ = run(base, memory, embedded, mask, what)
         else:
-            embedded, mask = self.encoder_batch(prompts, of, rows)
-            ids, _ = pad_right(targets)
-            what = self._asked([(i, j) for i, count in enumerate(places) for j in range(count)], tokens)
-            with head.asked(what):
-                found = base.model(
-                    inputs_embeds=embedded,
-                    attention_mask=mask,
-                    decoder_input_ids=shift_right(base, ids.to(base.device)),
-                    use_cache=False,
-                )
-            logits = found.logits[0].float()
+            states, mask = self.encode(prompts, of, rows)
+            asked = [(i, j) for i, count in enumerate(places) for j in range(count)]
+            return self.decode(states, mask, [t[:-1] for t in targets], asked, tokens)
         return self._chosen(logits, tokens)
 
     def state(
@@ -126,6 +122,11 @@ class Engine:
         if self.position == "suffix":
             pieces = [[ids, k] for k, ids in pieces]
         return pack(self.base, prompts.vectors, prompts.lengths, pieces)
+
+    def encode(self, prompts: Prompts, of: Sequence[int], rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Encoder–decoder only: what the encoder makes of inputs and prompts, ``[B, T, H]``, and the mask."""
+        embedded, mask = self.encoder_batch(prompts, of, rows)
+        return self.base.model.get_encoder()(inputs_embeds=embedded, attention_mask=mask).last_hidden_state, mask
 
     def decode(
         self,
@@ -190,7 +191,8 @@ class Engine:
 
 
 _found: weakref.WeakKeyDictionary[BaseModel, dict[str, tuple[str | None, bool]]] = weakref.WeakKeyDictionary()
-_REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError)
+# What a model library's code raises where an architecture cannot take our cache or our head; anything else is a bug of ours.
+_REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
 
 
 def _abilities(base: BaseModel, position: str) -> tuple[str | None, bool]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from softprompt_core.base_model import BaseModel
 
-_ENOUGH = 512  # tokens in a batch; on a CPU larger ones are hardly faster
+ENOUGH = 512  # tokens in a batch; on a CPU larger ones are hardly faster
 
 Piece = int | tuple[int, ...]  # the number of a prompt, or token ids
 
@@ -53,7 +53,8 @@ def pack(base: BaseModel, vectors: Tensor, lengths: Sequence[int], rows: Sequenc
     # Padding is zeros and never another row's vector: a prompt that has become NaN must not reach its neighbours.
     flat = torch.cat([vectors, embedded, embedded.new_zeros(1, embedded.shape[-1])])
     index, mask = pad_right(places, pad=len(flat) - 1)
-    return flat[index.to(base.device)], mask.to(base.device)
+    # Not `flat[index]`, whose gradient several threads add up in any order: equal seeds would not give equal prompts.
+    return torch.nn.functional.embedding(index.to(base.device), flat), mask.to(base.device)
 
 
 def positions(mask: Tensor) -> Tensor:
@@ -61,10 +62,10 @@ def positions(mask: Tensor) -> Tensor:
     return (mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def batches(lengths: Sequence[int], *, tokens: int, rows: int) -> list[list[int]]:
+def batches(lengths: Sequence[int], *, tokens: int, rows: int, enough: int = ENOUGH) -> list[list[int]]:
     """Indices grouped by similar length: at most ``rows`` rows and ``tokens`` padded tokens a batch. Order is stable.
 
-    A batch that is large enough ends where a row is a fifth longer than its first, since all rows would be padded to it.
+    A batch of ``enough`` tokens ends where a row is a fifth longer than its first, since all rows would be padded to it.
     """
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     groups: list[list[int]] = []
@@ -72,7 +73,7 @@ def batches(lengths: Sequence[int], *, tokens: int, rows: int) -> list[list[int]
         if groups:
             count, first = len(groups[-1]), lengths[groups[-1][0]]
             full = count == rows or (count + 1) * max(lengths[index], 1) > tokens
-            wasteful = lengths[index] > 1.2 * first + 2 and count * first >= _ENOUGH
+            wasteful = lengths[index] > 1.2 * first + 2 and count * first >= enough
         if not groups or full or wasteful:
             groups.append([])
         groups[-1].append(index)

@@ -39,7 +39,12 @@ class Memory:
             ]
             return Memory(some, self.mask[row : row + 1].expand(count, -1))
         index = torch.tensor(rows, device=self.mask.device)
-        return Memory([(k[index.to(k.device)], v[index.to(v.device)]) for k, v in self.layers], self.mask[index])
+
+        def some_of(states: Tensor) -> Tensor:
+            # Its gradient is added up in order; that of `states[index]` is not.
+            return states.index_select(0, index.to(states.device))
+
+        return Memory([(some_of(k), some_of(v)) for k, v in self.layers], self.mask[index])
 
     def aligned(self) -> Memory:
         """The same columns with all padding on the left; columns that are padding in every row are dropped."""

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from softprompt_core.base_model import BaseModel
 from softprompt_core.forward.head import Asked
-from softprompt_core.forward.layout import pack
+from softprompt_core.forward.layout import ENOUGH, batches, pack
 from softprompt_core.forward.memory import Memory, run
 
+KEPT_COLUMNS = 128  # vectors of all prompts of a step whose graph is kept through it
 PROMPT_MEMORY_BYTES = 64_000_000  # keys and values of prompts in use; 20 vectors cost some hundred kB on a small base
 
 
@@ -55,16 +56,55 @@ class Prompts:
         ends = [t for pair in self.memory.layers for t in pair] if self.memory else [self.vectors]
         if not any(end.requires_grad for end in ends):
             return self, lambda: None
-        cut = [end.detach().requires_grad_() for end in ends]
+        cut, leaves = self._cut()
+        return cut, lambda: _carry(ends, [leaf.grad for leaf in leaves])
 
-        def carry() -> None:
-            reached = [(end, leaf.grad) for end, leaf in zip(ends, cut, strict=True) if leaf.grad is not None]
-            torch.autograd.backward([end for end, _ in reached], [grad for _, grad in reached])
-
+    def _cut(self) -> tuple[Prompts, list[Tensor]]:
+        """These prompts without a graph, and the tensors at which gradients now end."""
         if self.memory is None:
-            return Prompts(self.lengths, cut[0], None), carry
-        layers = list(zip(cut[0::2], cut[1::2], strict=True))
-        return Prompts(self.lengths, self.vectors.detach(), Memory(layers, self.memory.mask)), carry
+            vectors = self.vectors.detach().requires_grad_()
+            return Prompts(self.lengths, vectors, None), [vectors]
+        layers = [(k.detach().requires_grad_(), v.detach().requires_grad_()) for k, v in self.memory.layers]
+        return Prompts(self.lengths, self.vectors.detach(), Memory(layers, self.memory.mask)), [
+            t for pair in layers for t in pair
+        ]
+
+
+def for_step(
+    base: BaseModel, position: str, prompts: Sequence[Tensor], *, remember: bool = True
+) -> tuple[Prompts, Callable[[], None]]:
+    """Prompts ready for one training step that may run in several parts, and a function that in the end carries the gradients
+    back to them.
+
+    The graph of a few prompts is kept through the step. That of many would cost more memory than the rows do, so it is made anew
+    when the gradients are carried, for some prompts at a time: their forward pass, a small part of a step, runs twice.
+    """
+    lengths = [len(prompt) for prompt in prompts]
+    if len(prompts) == 1 or sum(lengths) <= KEPT_COLUMNS or position != "prefix" or base.kind != "causal" or not remember:
+        return Prompts.ready(base, position, prompts, remember=remember).split()
+    groups = batches(lengths, tokens=ENOUGH, rows=len(prompts))
+    with torch.no_grad():
+        vectors = [prompt.to(base.device, base.dtype) for prompt in prompts]
+        every = Prompts(tuple(lengths), torch.cat(vectors), _memory(base, torch.cat(vectors), lengths))
+    cut, leaves = every._cut()
+
+    def carry() -> None:
+        for group in groups:
+            some = Prompts.ready(base, position, [prompts[k] for k in group])
+            assert some.memory is not None
+            ends = [t for pair in some.memory.layers for t in pair]
+            reached = [
+                None if leaf.grad is None else leaf.grad[group, :, -end.shape[2] :]
+                for end, leaf in zip(ends, leaves, strict=True)
+            ]
+            _carry(ends, reached)
+
+    return cut, carry
+
+
+def _carry(ends: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
+    reached = [(end, grad) for end, grad in zip(ends, grads, strict=True) if grad is not None]
+    torch.autograd.backward([end for end, _ in reached], [grad for _, grad in reached])
 
 
 def _memory(base: BaseModel, vectors: Tensor, lengths: Sequence[int]) -> Memory:

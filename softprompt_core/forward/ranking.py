@@ -96,8 +96,7 @@ class _Ranking:
         if engine.base.kind == "causal":
             first, memory = engine.state(self.prompts, of, rows, vocabulary, remember=remember)
             return first, lambda p, fed, asked: engine.go_on(memory.take(p), fed, asked, vocabulary), memory.mask.shape[1]
-        embedded, mask = engine.encoder_batch(self.prompts, of, rows)
-        states = engine.base.model.get_encoder()(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+        states, mask = engine.encode(self.prompts, of, rows)
 
         def decode(places: Sequence[int], fed: Sequence[Sequence[int]], asked: list[tuple[int, int]]) -> Tensor:
             index = torch.tensor(places, device=states.device)

@@ -11,6 +11,7 @@ from softprompt_core.errors import InvalidInput
 from softprompt_core.registry import processes
 from softprompt_core.registry.ledger import read
 from softprompt_core.registry.recovery import Standing
+from softprompt_core.registry.runs import experiment_pages
 from softprompt_core.registry.tags import (
     HEALTH,
     HEALTH_AT,
@@ -70,9 +71,9 @@ class TaskOverview:
 
 
 def overview(client: MlflowClient) -> list[TaskOverview]:
-    """All tasks by name. One request for each thousand of models, versions and experiments, and one for runs.
+    """All tasks by name. A request for each thousand of models, versions and experiments, and one for the runs of each thousand.
 
-    Of runs that decided nothing the newest thousand are looked at.
+    Of runs that decided nothing the newest thousand of each thousand tasks are looked at.
     """
     models = {model.name: model for model in _models(client) if TASK in model.tags and model.name != LOCKS}
     versions: dict[str, list[Version]] = {}
@@ -115,20 +116,15 @@ def _models(client: MlflowClient) -> Iterator[RegisteredModel]:
 
 def _unfinished(client: MlflowClient) -> dict[str, UnfinishedRun]:
     """The newest lifecycle run of each task that neither finished nor was tried again since."""
-    found = _pages(
-        lambda token: client.search_experiments(filter_string="name LIKE 'softprompt/%'", max_results=_PAGE, page_token=token)
-    )
-    experiments = [str(experiment.experiment_id) for experiment in found]
-    if not experiments:
-        return {}
-    runs = client.search_runs(
-        experiments, "attributes.status != 'FINISHED'", max_results=_PAGE, order_by=["attributes.start_time DESC"]
-    )
     newest: dict[str, UnfinishedRun] = {}
-    for run in runs:
-        tags = run.data.tags
-        if TASK in tags and KIND not in tags and "mlflow.parentRunId" not in tags:
-            newest.setdefault(tags[TASK], _ended(run))
+    for experiments in experiment_pages(client):
+        runs = client.search_runs(
+            experiments, "attributes.status != 'FINISHED'", max_results=_PAGE, order_by=["attributes.start_time DESC"]
+        )
+        for run in runs:
+            tags = run.data.tags
+            if TASK in tags and KIND not in tags and "mlflow.parentRunId" not in tags:
+                newest.setdefault(tags[TASK], _ended(run))
     return newest
 
 

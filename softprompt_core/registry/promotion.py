@@ -74,6 +74,8 @@ def record_decision(
         last = last_move(now.entries)
         if outcome is Outcome.PROMOTED and now.champion == version and last is not None and last.action != "moved by hand":
             return outcome  # a retry after all was done; what was missing has just been settled
+        if now.entries and _says(now.entries[-1], action, version, evidence):
+            return outcome  # likewise
         _check_outcome(candidate, only_if)
         if now.champion != expected_champion:
             raise superseded(client, held, name, entry, now.champion, expected_champion)
@@ -156,6 +158,10 @@ def explained(reason: str, where: str) -> str:
     if not reason.strip():
         raise InvalidInput("a person's decision needs a reason", where=where, do="say why, in a sentence")
     return reason.strip()
+
+
+def _says(entry: Entry, action: Action, version: int, evidence: Evidence) -> bool:
+    return (entry.action, entry.candidate, entry.evidence, entry.status) == (action, version, evidence, "completed")
 
 
 def _check_outcome(candidate: Version, only_if: str | None) -> None:

@@ -9,23 +9,27 @@ import posixpath
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softprompt_core.errors import Outcome
 from softprompt_core.registry import processes
+from softprompt_core.registry.spool import Ending, Row
 from softprompt_core.registry.stores import Stores
-from softprompt_core.registry.tags import KEY_LIMIT, OUTCOME, PARAM_LIMIT, PROCESS, RUN_TAG_LIMIT, shortened
+from softprompt_core.registry.tags import KEY_LIMIT, OUTCOME, PARAM_LIMIT, PREFECT_RUN, PROCESS, RUN_TAG_LIMIT, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Run
 
 _METRICS_PER_REQUEST = 1000
 _PARAMS_PER_REQUEST = 100
+_A_WHILE_S = 600
+FINISHED, FAILED = Ending("FINISHED", {}), Ending("FAILED", {})
 _SUCCESSFUL = {Outcome.PROMOTED, Outcome.UNCHANGED, Outcome.REJECTED, Outcome.AWAITING_APPROVAL}
 
 
@@ -63,53 +67,127 @@ def start_run(
     return str(client.create_run(experiment_id, run_name=run_name, tags=given).info.run_id)
 
 
-def end_killed_runs(client: MlflowClient, experiment_ids: list[str]) -> list[str]:
+def end_killed_runs(client: MlflowClient, experiment_ids: list[str], dead: Collection[str] = ()) -> list[str]:
     """End as KILLED what is still RUNNING although its process is certainly gone; returns the run ids.
 
-    Runs of other machines stay as they are: nobody here can know.
+    Runs of other machines stay as they are, since nobody here can know, unless their process is among the ``dead``.
     """
-    found, token = [], None
-    while experiment_ids:
-        page = client.search_runs(experiment_ids, "attributes.status = 'RUNNING'", max_results=1000, page_token=token)
-        found += [run.info.run_id for run in page if processes.certainly_gone(run.data.tags.get(PROCESS, ""))]
-        token = page.token
-        if not token:
-            break
+    running = _running(client, experiment_ids) if experiment_ids else ()
+    owners = {run.info.run_id: run.data.tags.get(PROCESS, "") for run in running}
+    found = [run for run, process in owners.items() if process in dead or processes.certainly_gone(process)]
     for run_id in found:
         client.set_terminated(run_id, "KILLED")
     return found
 
 
-def end_all_killed_runs(client: MlflowClient) -> list[str]:
+def end_all_killed_runs(client: MlflowClient, dead: Collection[str] = ()) -> list[str]:
     """``end_killed_runs`` for every task."""
-    experiments, token = [], None
+    return [run_id for experiments in experiment_pages(client) for run_id in end_killed_runs(client, experiments, dead)]
+
+
+def experiment_pages(client: MlflowClient) -> Iterator[list[str]]:
+    """Ids of all tasks' experiments, a thousand at a time: databases take no query over any number of them."""
+    token = None
     while True:
         page = client.search_experiments(filter_string="name LIKE 'softprompt/%'", max_results=1000, page_token=token)
-        experiments += [str(experiment.experiment_id) for experiment in page]
+        if page:
+            yield [str(experiment.experiment_id) for experiment in page]
         token = page.token
         if not token:
-            return end_killed_runs(client, experiments)
+            return
+
+
+def killed_runs(client: MlflowClient) -> list[Run]:
+    """What is still RUNNING although its process is certainly gone, of all tasks. Runs of other machines are not among them."""
+    found = []
+    for experiments in experiment_pages(client):
+        for run in _running(client, experiments):
+            if processes.certainly_gone(run.data.tags.get(PROCESS, "")):
+                found.append(run)
+    return found
+
+
+def _running(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
+    token = None
+    while True:
+        page = client.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def finished_flow_runs(client: MlflowClient, flow_runs: Iterable[str]) -> set[str]:
+    """Which of some Prefect flow runs have a run that is over: killed, its process certainly gone, or ended a while ago."""
+    found, wanted = set(), list(flow_runs)
+    for flow_run, experiments in product(wanted, experiment_pages(client)) if wanted else ():
+        for run in client.search_runs(experiments, f"tags.`{PREFECT_RUN}` = '{flow_run}'", max_results=10):
+            gone = run.info.status == "RUNNING" and processes.certainly_gone(run.data.tags.get(PROCESS, ""))
+            # A lifecycle whose run has ended has still to tell Prefect, and may wait for it.
+            past = run.info.end_time is not None and time.time() - run.info.end_time / 1000 > _A_WHILE_S
+            if gone or past or run.info.status == "KILLED":
+                found.add(flow_run)
+    return found
+
+
+def has_ended(client: MlflowClient, run_id: str) -> bool:
+    """Whether nobody works on a run any more: it has ended or was deleted, or its process is certainly gone."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return True
+    return run.info.status != "RUNNING" or processes.certainly_gone(run.data.tags.get(PROCESS, ""))
 
 
 def finish(client: MlflowClient, run_id: str, outcome: Outcome, description: str) -> None:
     """Close a run: outcome as a tag, description (markdown) for the reviewer; FINISHED, or FAILED where nothing was decided."""
-    client.set_tag(run_id, "mlflow.note.content", shortened(description, RUN_TAG_LIMIT))
-    client.set_tag(run_id, OUTCOME, outcome.value)
-    client.set_terminated(run_id, "FINISHED" if outcome in _SUCCESSFUL else "FAILED")
+    _end(client, run_id, ending(outcome, description))
 
 
-def log_history(client: MlflowClient, run_id: str, history: Iterable[Mapping[str, float | None]]) -> None:
-    """Log a training curve. A row is ``{"step": 20, "train/loss": 0.61, "eval/accuracy": 0.8}``; None is left out."""
-    _log(
-        client,
-        run_id,
-        ((key, value, int(row["step"] or 0)) for row in history for key, value in row.items() if key != "step"),
-    )
+def end_unless_ended(client: MlflowClient, run_id: str, how: Ending) -> None:
+    """Close a run; one that has ended before stays as it is."""
+    if client.get_run(run_id).info.status == "RUNNING":
+        _end(client, run_id, how)
+
+
+def _end(client: MlflowClient, run_id: str, how: Ending) -> None:
+    for key, value in how.tags.items():
+        client.set_tag(run_id, key, value)
+    client.set_terminated(run_id, how.status)
+
+
+def ending(outcome: Outcome, description: str) -> Ending:
+    """Outcome as a tag, description (markdown) for the reviewer; FINISHED, or FAILED where nothing was decided."""
+    words = shortened(description, RUN_TAG_LIMIT)
+    status = "FINISHED" if outcome in _SUCCESSFUL else "FAILED"
+    return Ending(status, {"mlflow.note.content": words, OUTCOME: outcome.value})
+
+
+def log_rows(client: MlflowClient, run_id: str, rows: Iterable[Row]) -> None:
+    """Log metrics of steps, in few requests. MLflow takes the same row (key, step, time, value) once, however often it comes."""
+    values = ((key, value, row.step, row.at_ms) for row in rows for key, value in row.values.items())
+    for batch in _batches(values):
+        client.log_batch(run_id, metrics=batch)
 
 
 def log_metrics(client: MlflowClient, run_id: str, metrics: Mapping[str, float | None], step: int = 0) -> None:
     """Log single values. None is left out, NaN is kept; characters that MLflow refuses in a name are spelt out."""
-    _log(client, run_id, ((key, value, step) for key, value in metrics.items()))
+    now = int(time.time() * 1000)
+    for batch in _batches((key, value, step, now) for key, value in metrics.items()):
+        client.log_batch(run_id, metrics=batch)
+
+
+def log_points(client: MlflowClient, run_id: str, points: Mapping[str, Iterable[tuple[float, int, int]]]) -> None:
+    """Log whole histories as another run has them: name → (value, time in ms, step)."""
+    from mlflow.entities import Metric
+
+    rows = [Metric(name, *point) for name, history in points.items() for point in history]
+    for start in range(0, len(rows), _METRICS_PER_REQUEST):
+        client.log_batch(run_id, metrics=rows[start : start + _METRICS_PER_REQUEST])
 
 
 def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
@@ -180,20 +258,14 @@ def legal_name(name: str) -> str:
     return legal
 
 
-def _log(client: MlflowClient, run_id: str, values: Iterable[tuple[str, float | None, int]]) -> None:
-    for batch in _batches(values):
-        client.log_batch(run_id, metrics=batch)
-
-
-def _batches(values: Iterable[tuple[str, float | None, int]]) -> Iterator[list[Metric]]:
+def _batches(values: Iterable[tuple[str, float | None, int, int]]) -> Iterator[list[Metric]]:
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
     batch: list[Metric] = []
-    for key, value, step in values:
+    for key, value, step, at_ms in values:
         if value is None:
             continue
-        batch.append(Metric(legal_name(key), float(value), now, step))
+        batch.append(Metric(legal_name(key), float(value), at_ms, step))
         if len(batch) == _METRICS_PER_REQUEST:
             yield batch
             batch = []

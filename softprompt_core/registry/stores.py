@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ _SETTINGS = {
     "MLFLOW_LOG_UV_FILES": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # With a tracking server it would print addresses on stdout, where `--json` has promised nothing but JSON.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 _SQL = ("sqlite", "postgresql", "mysql", "mssql")
@@ -80,6 +83,8 @@ def connect(stores: Stores) -> MlflowClient:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
+    # It prints a traceback of every error that it then raises.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     addresses = tuple(dict.fromkeys((stores.tracking_uri, stores.models_uri)))
 
     def first_answer() -> MlflowClient:
@@ -175,6 +180,8 @@ def _explained(addresses: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    from softprompt_core.registry.troubles import first_line
+
     where, do = f"MLflow at {masked(addresses)}", _advice(addresses)
     try:
         yield
@@ -184,8 +191,7 @@ def _explained(addresses: str) -> Iterator[None]:
         do = 'for PostgreSQL write postgresql+psycopg:// and install its driver: pip install "softprompt-lifecycle[postgres]"'
         raise Unavailable(f"a driver is missing: {error}", where=where, do=do) from None
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = masked(str(error)).strip().split("\n")[0]
-        raise Unavailable(f"cannot be used: {reason[:400]}", where=where, do=do) from None
+        raise Unavailable(f"cannot be used: {first_line(error)}", where=where, do=do) from None
 
 
 def _advice(addresses: str) -> str:

@@ -12,6 +12,8 @@ BASE_REVISION = "softprompt.base_revision"
 BASE_FINGERPRINT = "softprompt.base_fingerprint"
 SPEC_FINGERPRINT = "softprompt.spec_fingerprint"
 LIBRARY_FINGERPRINT = "softprompt.library_fingerprint"
+CONTENT_FINGERPRINT = "softprompt.content_fingerprint"  # on a version: all its files
+EVIDENCE_FINGERPRINT = "softprompt.evidence_fingerprint"  # on a run: `evaluation/evidence.json`
 GIT_COMMIT = "softprompt.git_commit"
 COMPARED_WITH = "softprompt.compared_with"  # the champion that a run's evidence holds the answers of
 PREFECT_RUN = "softprompt.prefect_run"
@@ -20,7 +22,18 @@ LENGTH = "softprompt.length"
 SCHEDULE = "softprompt.schedule"  # the spec's cron and time zone, so that nobody has to download it to know when
 SLOW_PATH = "softprompt.slow_path"  # why the fast path of the base was not used
 
-KIND = "softprompt.kind"  # of a run: `monitor` or `revalidation`; a lifecycle's has none
+# On a copy from another environment: the settings profile it was read with, the store, and what it was there.
+SOURCE = "softprompt.source"
+SOURCE_STORE = "softprompt.source_store"
+SOURCE_VERSION = "softprompt.source_version"
+SOURCE_RUN = "softprompt.source_run"
+SOURCE_URL = "softprompt.source_url"
+
+KIND = "softprompt.kind"  # of a run: `monitor`, `revalidation`, `sweep`, `sweep_point`; a lifecycle's has none
+SWEEP_KIND = "sweep"
+SWEEP_POINT_KIND = "sweep_point"
+SWEEP = "softprompt.sweep"  # fingerprint of all points; sweeps of equal points have equal ones
+SWEEP_BEST = "softprompt.sweep_best"  # settings of the best point
 HEALTH = "softprompt.health"
 HEALTH_REASON = "softprompt.health_reason"
 HEALTH_VERSION = "softprompt.health_version"

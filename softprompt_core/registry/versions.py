@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from softprompt_core.errors import InvalidInput, Outcome
-from softprompt_core.registry.tags import (
-    APPROVAL_EXPIRES,
-    DECIDED_AT,
-    DESCRIPTION_LIMIT,
-    OUTCOME,
-    REGISTERED,
-    STATUS,
-    TASK,
-    VERSION_TAG_LIMIT,
-    shortened,
-)
+from softprompt_core.registry.tags import APPROVAL_EXPIRES, DECIDED_AT, OUTCOME, REGISTERED, STATUS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
-    from mlflow.models import ModelSignature
 
 APPROVAL_TIME = timedelta(days=14)  # where the spec said nothing
 
-_ARTIFACT = "soft_prompt"
-
-# `mlflow.models.set_model` in a model's code file sets one variable for the whole process.
-_SAVING = threading.Lock()
+ARTIFACT = "soft_prompt"
+"""Folder, among a version's artifacts, of what this project put there."""
 
 
 @dataclass(frozen=True)
@@ -70,79 +53,6 @@ class Version:
         return self.awaits_approval and datetime.now(UTC) >= self.approval_expires
 
 
-def register(
-    client: MlflowClient,
-    *,
-    run_id: str,
-    name: str,
-    folder: Path,
-    code: Path,
-    signature: ModelSignature,
-    input_example: Any,
-    requirements: Sequence[str],
-    description: str,
-    tags: Mapping[str, str | None],
-) -> Version:
-    """Log a pyfunc model under ``run_id`` and register it; returns the very version that was made.
-
-    Every step names its run, model and store. ``mlflow.pyfunc.log_model`` would take them from variables of the process and the
-    thread, where training for several tasks in one process mixes them up.
-
-    Args:
-        folder: what a version holds: ``soft_prompt.safetensors``, ``spec.yaml``, maybe the two PEFT files.
-        code: a models-from-code file; it finds the folder at ``context.artifacts["soft_prompt"]``.
-        requirements: pinned (``torch==2.13.0``); nothing is inferred.
-        description: markdown; begins with a plain sentence, because lists show it raw. Cut at 5000 characters.
-        tags: for the version; None is left out.
-    """
-    from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
-    from mlflow.pyfunc import save_model
-
-    run = client.get_run(run_id)
-    model = client.create_logged_model(run.info.experiment_id, name=_ARTIFACT, source_run_id=run_id, params=dict(run.data.params))
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            # MLflow keeps the folder's own name, and `download` must find it again.
-            staged = shutil.copytree(folder, Path(scratch) / _ARTIFACT)
-            saved = Path(scratch) / "model"
-            with _SAVING:
-                save_model(
-                    path=str(saved),
-                    python_model=str(code),
-                    artifacts={_ARTIFACT: str(staged)},
-                    signature=signature,
-                    input_example=input_example,
-                    pip_requirements=list(requirements),
-                    mlflow_model=Model(
-                        artifact_path=model.artifact_location, run_id=run_id, model_uuid=model.model_id, model_id=model.model_id
-                    ),
-                )
-            for cache in saved.rglob("__pycache__"):
-                shutil.rmtree(cache)
-            client.log_model_artifacts(model.model_id, str(saved))
-    except BaseException:
-        client.finalize_logged_model(model.model_id, "FAILED")
-        raise
-    client.finalize_logged_model(model.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-
-    _ensure_registered_model(client, name)
-    made = client.create_model_version(
-        name,
-        # The model's own place, not `models:/<id>`: that is looked up in the process-wide store, which may be another one.
-        source=model.artifact_location,
-        run_id=run_id,
-        model_id=model.model_id,
-        description=shortened(description, DESCRIPTION_LIMIT),
-        tags={key: shortened(str(value), VERSION_TAG_LIMIT) for key, value in tags.items() if value is not None},
-    )
-    version = int(made.version)
-    client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": version}])})
-    client.set_model_version_tag(name, str(version), STATUS, REGISTERED)
-    return get(client, name, version)
-
-
 def get(client: MlflowClient, name: str, version: int) -> Version:
     """One version.
 
@@ -154,7 +64,7 @@ def get(client: MlflowClient, name: str, version: int) -> Version:
     try:
         found = client.get_model_version(name, str(version))
     except MlflowException as error:
-        if not _is_missing(error):
+        if not is_missing(error):
             raise
         raise InvalidInput("no such version", where=f"{name} version {version}", do="see `softprompt registry list`") from None
     if found.tags.get(STATUS) != REGISTERED:
@@ -173,7 +83,7 @@ def list_versions(client: MlflowClient, name: str | None = None) -> list[Version
     return sorted(
         (
             _version(found, tuple(sorted(a for a, v in models[found.name].items() if v == int(found.version))))
-            for found in _search(client, name)
+            for found in search(client, name)
             if found.name in models and found.tags.get(STATUS) == REGISTERED
         ),
         key=lambda v: (v.name, -v.version),
@@ -187,7 +97,7 @@ def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
     try:
         return client.get_registered_model(name)
     except MlflowException as error:
-        if _is_missing(error):
+        if is_missing(error):
             return None
         raise
 
@@ -211,11 +121,12 @@ def last_decided(client: MlflowClient, name: str) -> Version | None:
 
 def download(client: MlflowClient, name: str, version: int, to: Path) -> Path:
     """Copy a version's soft-prompt folder below ``to``; returns the folder."""
-    from mlflow.artifacts import download_artifacts
+    return _download(client, name, version, f"/artifacts/{ARTIFACT}", to)
 
-    get(client, name, version)
-    place = client.get_model_version_download_uri(name, str(version))
-    return Path(download_artifacts(f"{place}/artifacts/{_ARTIFACT}", dst_path=str(to), tracking_uri=client.tracking_uri))
+
+def download_whole(client: MlflowClient, name: str, version: int, to: Path) -> Path:
+    """Copy everything that a version holds, MLflow's own files included, below ``to``; returns the folder."""
+    return _download(client, name, version, "", to)
 
 
 def version_size_bytes(client: MlflowClient, name: str, version: int) -> int:
@@ -231,17 +142,16 @@ def version_size_bytes(client: MlflowClient, name: str, version: int) -> int:
     return size(client.get_model_version_download_uri(name, str(version)))
 
 
-def _ensure_registered_model(client: MlflowClient, name: str) -> None:
-    from mlflow.exceptions import MlflowException
+def _download(client: MlflowClient, name: str, version: int, part: str, to: Path) -> Path:
+    from mlflow.artifacts import download_artifacts
 
-    try:
-        client.create_registered_model(name, tags={TASK: name})
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    get(client, name, version)
+    place = client.get_model_version_download_uri(name, str(version))
+    return Path(download_artifacts(f"{place}{part}", dst_path=str(to), tracking_uri=client.tracking_uri))
 
 
-def _search(client: MlflowClient, name: str | None) -> list[ModelVersion]:
+def search(client: MlflowClient, name: str | None) -> list[ModelVersion]:
+    """Versions of one model or of all as MLflow has them, unfinished ones and strangers among them, without aliases."""
     # A quote cannot stand in a task's name, and would end the filter early.
     if name is not None and "'" in name:
         return []
@@ -291,7 +201,8 @@ def _time(text: str | None) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _is_missing(error: Exception) -> bool:
+def is_missing(error: Exception) -> bool:
+    """Whether MLflow says that there is no such model, version or run."""
     # A name with `/` or `:` is refused as invalid; no task can have it.
     code = getattr(error, "error_code", None)
     return code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "Invalid model name" in str(error))

@@ -6,11 +6,13 @@ from softprompt_core.report.figures import comparison, confusion_matrix, data_ov
 from softprompt_core.report.gate_figure import gate_figure
 from softprompt_core.report.intervals import advantage, interval
 from softprompt_core.report.page import GatePage, gate_page
+from softprompt_core.report.sweep_figure import SweepDots, sweep_figure
 
 __all__ = [
     "ChangedAnswer",
     "ChangedAnswers",
     "GatePage",
+    "SweepDots",
     "advantage",
     "changed_answers",
     "comparison",
@@ -22,5 +24,6 @@ __all__ = [
     "learning_curve",
     "run_description",
     "same_rows",
+    "sweep_figure",
     "version_description",
 ]

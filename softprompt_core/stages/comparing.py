@@ -20,7 +20,7 @@ from softprompt_core.report import ChangedAnswers, changed_answers, same_rows
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import load_spec
-from softprompt_core.stages.explaining import EVIDENCE_FILE
+from softprompt_core.stages.evidence import EVIDENCE_FILE
 from softprompt_core.stages.gate_report import ROWS
 
 if TYPE_CHECKING:

@@ -14,15 +14,12 @@ from softprompt_core.gates import Decision
 from softprompt_core.registry import Version
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.spec import load_spec
-from softprompt_core.stages.evaluation import Evidence
+from softprompt_core.stages.evidence import DECISION_FILE, EVIDENCE_FILE, Evidence
 from softprompt_core.stages.promotion import judge
 from softprompt_core.stages.workspace import read_json
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-EVIDENCE_FILE = "evaluation/evidence.json"
-DECISION_FILE = "gates/decision.json"
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softprompt_core import registry, report
-from softprompt_core.base_model import load_base
 from softprompt_core.data import DataChanges, DataReport, data_changes, load_task_data, row_hashes
 from softprompt_core.evaluation import metric_value
 from softprompt_core.gates import Decision
-from softprompt_core.interpretation import nearest_tokens
 from softprompt_core.markdown import number
 from softprompt_core.registry import tags
 from softprompt_core.report import ChangedAnswers, GatePage
-from softprompt_core.soft_prompt import SoftPrompt
 from softprompt_core.spec import PromptSpec
-from softprompt_core.stages.evaluation import Evidence
+from softprompt_core.stages.evidence import Evidence
 from softprompt_core.stages.inputs import Inputs
 from softprompt_core.stages.record import run_url, version_url
-from softprompt_core.stages.training import Trained, curve, facts
+from softprompt_core.stages.trained import Trained, curve, facts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -184,6 +181,10 @@ def _seeds(evidence: Evidence) -> list[list[str]]:
 
 
 def _tokens(spec: PromptSpec, trained: Trained) -> list[tuple[str, list[str], float | None]]:
+    from softprompt_core.base_model import load_base
+    from softprompt_core.interpretation import nearest_tokens
+    from softprompt_core.soft_prompt import SoftPrompt
+
     prompt = SoftPrompt.load(Path(trained.prompt))
     moved = facts(trained).get("drift", {}).get("cosine", [])
     near = nearest_tokens(load_base(spec.base_model), prompt.weights[:_VECTORS_SHOWN], 4)

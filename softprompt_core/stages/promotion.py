@@ -11,7 +11,7 @@ from softprompt_core.gates import Decision, Policy, decide
 from softprompt_core.registry import Evidence as LedgerEvidence
 from softprompt_core.registry import record_decision
 from softprompt_core.spec import PromptSpec
-from softprompt_core.stages.evaluation import Evidence
+from softprompt_core.stages.evidence import Evidence
 from softprompt_core.stages.record import stores
 
 if TYPE_CHECKING:
@@ -25,9 +25,16 @@ def judge(spec: PromptSpec, evidence: Evidence) -> Decision:
 
 
 def act(
-    client: MlflowClient, spec: PromptSpec, version: int, champion: int | None, decision: Decision, run_id: str, by: str
+    client: MlflowClient,
+    spec: PromptSpec,
+    version: int,
+    champion: int | None,
+    decision: Decision,
+    run_id: str,
+    by: str,
+    reason: str | None = None,
 ) -> Outcome:
-    """Write the decision into the ledger and move the aliases.
+    """Write the decision into the ledger, by default with the gates' verdict as its reason, and move the aliases.
 
     Raises:
         ChampionMoved: another version became champion since ``champion`` was compared with; nothing was moved.
@@ -41,7 +48,7 @@ def act(
         expected_champion=champion,
         outcome=decision.outcome,
         by=by,
-        reason=decision.verdict,
+        reason=reason or decision.verdict,
         evidence=LedgerEvidence(run_id, fingerprint(decision.to_json())),
         approval_expires=expires if decision.outcome is Outcome.AWAITING_APPROVAL else None,
     )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from softprompt_core import settings
-from softprompt_core.registry import Stores, connect, default_stores
+from softprompt_core.registry import Stores, by_alias, connect, default_stores, download, patiently, tags
 from softprompt_core.stages.workspace import home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def stores() -> Stores:
@@ -26,9 +31,27 @@ def client() -> MlflowClient:
     return _connected(stores())
 
 
+def patient(call: Callable[P, T]) -> Callable[P, T]:
+    """Repeat a call that may be repeated, for ``server_wait_s`` seconds while MLflow does not answer; then Unavailable."""
+
+    @functools.wraps(call)
+    def repeated(*args: P.args, **kwargs: P.kwargs) -> T:
+        return patiently(lambda: call(*args, **kwargs), stores(), settings.current().server_wait_s)
+
+    return repeated
+
+
 @functools.lru_cache(maxsize=4)
 def _connected(where: Stores) -> MlflowClient:
     return connect(where)
+
+
+def champion(name: str, folder: Path) -> tuple[str | None, int | None]:
+    """Folder and number of the version that is champion of a task now; its files are put below ``folder``."""
+    found = by_alias(client(), name, tags.CHAMPION)
+    if found is None:
+        return None, None
+    return str(download(client(), name, found.version, folder / f"champion-{found.version}")), found.version
 
 
 def ui_address() -> str:

@@ -12,17 +12,16 @@ import yaml
 
 import softprompt_core
 from softprompt_core import registry
-from softprompt_core.base_model import load_base
 from softprompt_core.data import load_task_data
 from softprompt_core.fingerprint import library_fingerprint
 from softprompt_core.registry import Version, tags
-from softprompt_core.serving import SPEC_FILE, Predictor
-from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt, write_peft
 from softprompt_core.spec import PromptSpec
 from softprompt_core.stages.inputs import Inputs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from softprompt_core.soft_prompt import SoftPrompt
 
 _CODE = Path(softprompt_core.__file__).parent / "serving" / "pyfunc_model.py"
 # What a served version needs to answer; pinned to what it was trained with.
@@ -53,6 +52,10 @@ def lineage(
 
 def write_version_folder(spec: PromptSpec, inputs: Inputs, prompt_file: Path) -> Path:
     """What a version holds, in the workspace; a folder left by an earlier try is replaced."""
+    from softprompt_core.base_model import load_base
+    from softprompt_core.serving import SPEC_FILE
+    from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt, write_peft
+
     folder = inputs.workspace.version
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -77,6 +80,9 @@ def register(
     """Register the prompt as a new version of the task's model. No alias moves here."""
     import pandas as pd
     from mlflow.models import infer_signature
+
+    from softprompt_core.serving import Predictor
+    from softprompt_core.soft_prompt import SoftPrompt
 
     folder = write_version_folder(spec, inputs, prompt_file)
     example = pd.DataFrame([dict(load_task_data(inputs.workspace.data).input_example)])

@@ -9,15 +9,15 @@ from softprompt_core import registry, report
 from softprompt_core.data import DataReport, load_task_data, row_hashes
 from softprompt_core.errors import Outcome
 from softprompt_core.evaluation import all_metrics, confusion, slice_metrics
+from softprompt_core.fingerprint import fingerprint
 from softprompt_core.gates import Decision
 from softprompt_core.registry import tags
 from softprompt_core.spec import PromptSpec
-from softprompt_core.stages.evaluation import Evidence
-from softprompt_core.stages.gate_report import PAGE, ROWS, curve_figure
+from softprompt_core.stages.evidence import DECISION_FILE, EVIDENCE_FILE, Evidence
+from softprompt_core.stages.gate_report import PAGE, ROWS
 from softprompt_core.stages.inputs import Inputs
 from softprompt_core.stages.record import run_url, stores, version_url
 from softprompt_core.stages.registration import lineage
-from softprompt_core.stages.training import Trained, facts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,15 +25,25 @@ if TYPE_CHECKING:
 
 def open_run(client: MlflowClient, spec: PromptSpec, inputs: Inputs, prefect_run: str | None) -> tuple[str, str]:
     """Open the lifecycle's run and log its settings; returns (experiment id, run id)."""
-    import yaml
-
     experiment = registry.experiment_id(client, spec.name, stores())
     run_id = registry.start_run(client, experiment, f"{spec.name}-{inputs.whole[:8]}", lineage(spec, inputs, None, prefect_run))
-    written = spec.model_dump(mode="json", exclude_none=True)
-    params = {f"{part}.{key}": value for part in ("base_model", "prompt", "training") for key, value in written[part].items()}
-    registry.log_params(client, run_id, params)
-    registry.log_text(client, run_id, yaml.safe_dump(written, sort_keys=False, allow_unicode=True), "spec.yaml")
+    log_settings(client, run_id, spec)
     return experiment, run_id
+
+
+def log_settings(client: MlflowClient, run_id: str, spec: PromptSpec) -> None:
+    """The spec as parameters and as a file."""
+    import yaml
+
+    registry.log_params(client, run_id, settings_of(spec))
+    written = spec.model_dump(mode="json", exclude_none=True)
+    registry.log_text(client, run_id, yaml.safe_dump(written, sort_keys=False, allow_unicode=True), "spec.yaml")
+
+
+def settings_of(spec: PromptSpec) -> dict[str, Any]:
+    """Dotted key → value of what decides a training."""
+    written = spec.model_dump(mode="json", exclude_none=True)
+    return {f"{part}.{key}": value for part in ("base_model", "prompt", "training") for key, value in written[part].items()}
 
 
 def log_data(client: MlflowClient, run_id: str, found: DataReport) -> None:
@@ -48,23 +58,6 @@ def log_rows(client: MlflowClient, run_id: str, inputs: Inputs) -> None:
     registry.log_json(client, run_id, row_hashes(load_task_data(inputs.workspace.data).splits), ROWS)
 
 
-def log_training(client: MlflowClient, run_id: str, trained: Trained, classification: bool) -> None:
-    """The training curve of one seed."""
-    found = facts(trained)
-    metric = "accuracy" if classification else "negative_loss"
-    rename = {"loss": "train/loss", "learning_rate": "train/learning_rate", "prompt_norm": "train/prompt_norm"}
-    rename |= {"validation_loss": "validation/loss", "validation_metric": f"validation/{metric}"}
-    curve = [{rename.get(key, key): value for key, value in entry.items()} for entry in found["history"]]
-    registry.log_history(client, run_id, curve)
-    if found["slow_path"]:
-        client.set_tag(run_id, tags.SLOW_PATH, tags.shortened(found["slow_path"], tags.RUN_TAG_LIMIT))
-    registry.log_params(client, run_id, {f"effective.{key}": value for key, value in found["settings"].items()})
-    registry.log_metrics(
-        client, run_id, {"train/seconds": found["seconds"], "train/steps": found["steps"], "train/best_step": found["best_step"]}
-    )
-    registry.log_figure(client, run_id, curve_figure(trained, metric), "training/curve.png")
-
-
 def log_evaluation(client: MlflowClient, run_id: str, inputs: Inputs, evidence: Evidence, decision: Decision) -> None:
     """Metrics of every scorer, per-example answers, confusion matrix, slices, and the gate report."""
     metrics: dict[str, float | None] = {}
@@ -75,9 +68,7 @@ def log_evaluation(client: MlflowClient, run_id: str, inputs: Inputs, evidence: 
         metrics |= {f"slice_{slice_name}/{metric}": value for metric, value in values.items()}
     registry.log_metrics(client, run_id, metrics)
     registry.log_table(client, run_id, examples_table(inputs, evidence), "evaluation/examples.json")
-    registry.log_json(client, run_id, evidence.to_json(), "evaluation/evidence.json")
-    registry.log_json(client, run_id, decision.to_json(), "gates/decision.json")
-    registry.log_text(client, run_id, decision.to_markdown(), "gates/report.md")
+    log_decision(client, run_id, evidence, decision)
     headline = evidence.headline()
     groups = {name: {"all rows": values[headline]} for name, values in evidence.metrics().items() if headline in values}
     for name, values in evidence.slices().items():
@@ -86,6 +77,15 @@ def log_evaluation(client: MlflowClient, run_id: str, inputs: Inputs, evidence: 
     registry.log_figure(client, run_id, report.comparison(groups, metric=headline, rows=rows), "evaluation/comparison.png")
     if evidence.candidate.labels:
         registry.log_figure(client, run_id, report.confusion_matrix(confusion(evidence.candidate)), "evaluation/confusion.png")
+
+
+def log_decision(client: MlflowClient, run_id: str, evidence: Evidence, decision: Decision) -> None:
+    """The evidence with its fingerprint, and what the gates said to it."""
+    written = evidence.to_json()
+    registry.log_json(client, run_id, written, EVIDENCE_FILE)
+    client.set_tag(run_id, tags.EVIDENCE_FINGERPRINT, fingerprint(written))
+    registry.log_json(client, run_id, decision.to_json(), DECISION_FILE)
+    registry.log_text(client, run_id, decision.to_markdown(), "gates/report.md")
 
 
 def examples_table(inputs: Inputs, evidence: Evidence) -> Any:
@@ -153,7 +153,6 @@ def describe_version(
     links = {"Run": f"[{run_id[:8]}]({run}), [gate report]({run}/artifacts/{PAGE})", **_lineage_lines(inputs)}
     if prefect:
         links["Prefect run"] = prefect
-    usage = f'import mlflow\nmodel = mlflow.pyfunc.load_model("models:/{spec.name}@champion")\nmodel.predict(frame)'
     return report.version_description(
         task=spec.name,
         decision=decision,
@@ -162,8 +161,13 @@ def describe_version(
         slices=evidence.slices(),
         changes=changes,
         lineage=links,
-        usage=usage,
+        usage=usage(spec.name),
     )
+
+
+def usage(name: str) -> str:
+    """How a champion is loaded, as Python."""
+    return f'import mlflow\nmodel = mlflow.pyfunc.load_model("models:/{name}@champion")\nmodel.predict(frame)'
 
 
 def _lineage_lines(inputs: Inputs) -> dict[str, str]:

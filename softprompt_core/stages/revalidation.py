@@ -20,8 +20,7 @@ from softprompt_core.report import same_rows
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import BaseModelSpec, PromptSpec, load_spec
-from softprompt_core.stages.evaluation import Evidence
-from softprompt_core.stages.explaining import EVIDENCE_FILE
+from softprompt_core.stages.evidence import EVIDENCE_FILE, Evidence
 from softprompt_core.stages.promotion import judge
 from softprompt_core.stages.record import run_url, stores
 

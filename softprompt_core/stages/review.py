@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from softprompt_core import registry
-from softprompt_core.errors import InvalidInput, Outcome, Unavailable
+from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.fingerprint import fingerprint
 from softprompt_core.registry import ChampionMoved, tags
 from softprompt_core.registry import Evidence as LedgerEvidence
 from softprompt_core.stages import record
-from softprompt_core.stages.workspace import Workspace, home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from softprompt_core.gates import Decision
     from softprompt_core.registry import Version
-    from softprompt_core.spec import PromptSpec
-    from softprompt_core.stages.evaluation import Evidence
 
 Verb = Literal["approve", "reject", "promote"]
 _TRIES = 3
-_EVIDENCE = "evaluation/evidence.json"
 
 
 @dataclass(frozen=True)
@@ -128,11 +118,10 @@ def _judged_again(
     client: MlflowClient, version: Version, champion: int | None, by: str, reason: str, only_if: str, approves: bool = False
 ) -> Review:
     """Let the gates compare with the champion that stands now, and act on what they say."""
+    from softprompt_core.stages.rejudging import judge_again, log_again
+
     decision, seen = judge_again(client, version, champion)
-    report = f"gates/again-champion-{champion or 'none'}"
-    registry.log_json(client, version.run_id, decision.to_json(), f"{report}.json")
-    registry.log_json(client, version.run_id, seen.to_json(), f"{report}-evidence.json")  # `gates explain` replays the pair
-    registry.log_text(client, version.run_id, decision.to_markdown(), f"{report}.md")
+    log_again(client, version.run_id, champion, decision, seen)
     evidence = LedgerEvidence(version.run_id, fingerprint(decision.to_json()))
     against = f"the gates ran again because the champion is version {champion} by now" if champion else "the gates ran again"
     verdict = decision.verdict.removesuffix("; a person must approve.").rstrip(".")
@@ -170,128 +159,3 @@ def _record(
         only_if=only_if,
     )
     return Review(version.name, version.version, outcome, reason, champion)
-
-
-def judge_again(client: MlflowClient, version: Version, champion: int | None) -> tuple[Decision, Evidence]:
-    """What the gates of a version say when it is compared with ``champion`` on its test rows, and the evidence they saw.
-
-    The stored answers of both are used if they were given to the same rows, made from the same data by the same spec and scored
-    by the same source; else everyone is scored again, on the data that the version's spec names.
-
-    Raises:
-        InvalidInput: the data or the base are not those any more that the version was evaluated with.
-    """
-    from softprompt_core.serving import SPEC_FILE
-    from softprompt_core.spec import load_spec
-    from softprompt_core.stages.promotion import judge
-
-    with _scratch(version) as scratch:
-        folder = _files(client, version, scratch / "candidate")
-        spec = load_spec(folder / SPEC_FILE)
-
-        def seen(evidence: Evidence) -> tuple[Decision, Evidence]:
-            return judge(spec, evidence), evidence
-
-        stored = _stored_evidence(client, version, scratch)
-        if champion is None:
-            if stored is not None:
-                return seen(replace(stored, champion=None, champion_problem=None))
-            return seen(_scored_again(version, spec, folder, None, scratch, stored))
-        other = registry.get(client, version.name, champion)
-        theirs = _files(client, other, scratch / "champion")
-        if stored is not None and _comparable(version, other, spec, load_spec(theirs / SPEC_FILE)):
-            found = _stored_evidence(client, other, scratch)
-            if found is not None and _same_rows(stored, found):
-                answers = replace(found.candidate, scorer="champion")
-                return seen(replace(stored, champion=answers, champion_problem=None))
-        return seen(_scored_again(version, spec, folder, theirs, scratch, stored))
-
-
-def _files(client: MlflowClient, version: Version, to: Path) -> Path:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return registry.download(client, version.name, version.version, to)
-    except (MlflowException, OSError) as error:
-        raise Unavailable(
-            f"its files cannot be read, and the gates must run again: {str(error).strip().splitlines()[0]}",
-            where=f"{version.name} version {version.version}",
-            do="make the artifact store reachable from here",
-        ) from None
-
-
-def _comparable(version: Version, other: Version, spec: PromptSpec, others: PromptSpec) -> bool:
-    """Whether both were evaluated on the same data, in the same words, by the same source."""
-    same = all(
-        version.tags.get(tag) == other.tags.get(tag) is not None for tag in (tags.DATA_FINGERPRINT, tags.LIBRARY_FINGERPRINT)
-    )
-
-    def asked(given: PromptSpec) -> dict[str, Any]:
-        return {**given.data.model_dump(mode="json"), "source": None, "evaluation": given.evaluation.model_dump(mode="json")}
-
-    return same and asked(spec) == asked(others)
-
-
-def _same_rows(one: Evidence, other: Evidence) -> bool:
-    a, b = one.candidate, other.candidate
-    return (a.ids, a.gold, a.labels, dict(a.slices)) == (b.ids, b.gold, b.labels, dict(b.slices))
-
-
-def _stored_evidence(client: MlflowClient, version: Version, scratch: Path) -> Evidence | None:
-    """What the version's run keeps; None where it ended before it could be written down."""
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
-
-    from softprompt_core.stages.evaluation import Evidence
-
-    place = scratch / f"evidence-{version.version}"
-    try:
-        file = download_artifacts(
-            run_id=version.run_id, artifact_path=_EVIDENCE, dst_path=str(place), tracking_uri=client.tracking_uri
-        )
-        return Evidence.load(Path(file))
-    except (MlflowException, OSError, KeyError, TypeError, ValueError):
-        return None
-
-
-def _scored_again(
-    version: Version, spec: PromptSpec, candidate: Path, champion: Path | None, scratch: Path, stored: Evidence | None
-) -> Evidence:
-    from softprompt_core.soft_prompt import FILE_NAME
-    from softprompt_core.stages.evaluation import Evidence, evaluate
-    from softprompt_core.stages.inputs import gather
-
-    inputs, where = gather(spec), f"{version.name} version {version.version}"
-    for what, now, tag in (
-        ("data", inputs.data, tags.DATA_FINGERPRINT),
-        ("base model", inputs.base.fingerprint, tags.BASE_FINGERPRINT),
-    ):
-        if now != version.tags.get(tag):
-            raise InvalidInput(
-                f"the gates must run again, but the {what} is not what it was evaluated with any more",
-                where=where,
-                do="run the task again: `softprompt run` trains and judges with what is there now",
-            )
-    # In a folder of its own: a lifecycle of the same task may be at work in the usual one.
-    place = Workspace(scratch / "work")
-    shutil.copytree(inputs.workspace.data, place.data)
-    found = Evidence.load(evaluate(spec, replace(inputs, folder=str(place.folder)), candidate / FILE_NAME, champion))
-    if stored is None:
-        return found
-    # What is known about the training stays as it was stored; everyone's answers are those given now.
-    return replace(
-        stored,
-        candidate=found.candidate,
-        champion=found.champion,
-        champion_problem=found.champion_problem,
-        baselines=found.baselines,
-        hard_prompt=found.hard_prompt,
-    )
-
-
-@contextmanager
-def _scratch(version: Version) -> Iterator[Path]:
-    place = home() / "work" / version.name
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"review-{version.version}-", dir=place) as folder:
-        yield Path(folder)

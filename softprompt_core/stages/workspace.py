@@ -51,8 +51,12 @@ def write_json(path: Path, value: Any) -> None:
     """Write atomically: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(value, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> Any:

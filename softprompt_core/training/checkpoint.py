@@ -40,8 +40,12 @@ def save(path: Path, state: State, optimizer: torch.optim.Optimizer, key: str) -
     facts = {k: v for k, v in vars(state).items() if k not in ("prompt", "best")}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"key": key, "state": json.dumps(facts)})
-    partial.replace(path)
+    try:
+        save_file(tensors, partial, metadata={"key": key, "state": json.dumps(facts)})
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)  # on a full disk it would take what room there is
+        raise
 
 
 def load(path: Path, key: str) -> tuple[State, dict[str, Tensor]] | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from softprompt_core.encoding import Row
 from softprompt_core.forward import Engine
+from softprompt_core.forward.layout import ENOUGH, batches
 from softprompt_core.label_words import LabelTokens
 from softprompt_core.training import data_parallel
 
@@ -33,7 +34,7 @@ def backward(engine: Engine, batch: Sequence[Share], rows_at_once: int) -> list[
     Args:
         rows_at_once: rows, of whichever prompts, that run together. More cost memory.
     """
-    prompts, carry = engine.prompts([share.prompt for share in batch]).split()
+    prompts, carry = engine.for_step([share.prompt for share in batch])
     losses = [torch.zeros((), device=share.prompt.device) for share in batch]
     weights = [1 / _count(share) for share in batch]
     for ranked in (True, False):
@@ -43,8 +44,7 @@ def backward(engine: Engine, batch: Sequence[Share], rows_at_once: int) -> list[
         # Rows of all prompts by length, so that little padding is computed.
         queries = list(data_parallel.share(sorted(queries, key=lambda q: len(batch[q[0]].rows[q[1]].input_ids))))
         vocabulary = sorted({t for share in batch if share.labels is not None for t in share.labels.tokens}) if ranked else None
-        for start in range(0, len(queries), rows_at_once):
-            part = queries[start : start + rows_at_once]
+        for part in _parts(engine, batch, queries, rows_at_once):
             targets = [batch[k].rows[n].target_ids for k, n in part]
             places = [batch[k].places[n] for k, n in part]
             logits = engine.target_logits(prompts, [k for k, _ in part], places, targets, vocabulary)
@@ -58,6 +58,21 @@ def backward(engine: Engine, batch: Sequence[Share], rows_at_once: int) -> list[
         share.prompt.grad = torch.zeros_like(share.prompt) if share.prompt.grad is None else share.prompt.grad
     data_parallel.add_up([*(share.prompt.grad for share in batch if share.prompt.grad is not None), *losses])
     return [float(loss) for loss in losses]
+
+
+def _parts(
+    engine: Engine, batch: Sequence[Share], queries: Sequence[tuple[int, int]], rows_at_once: int
+) -> list[list[tuple[int, int]]]:
+    """Queries in parts of similar length: little padding, and on a CPU what a layer makes of a part stays in its cache.
+
+    Elsewhere a part is as large as memory allows: as ``rows_at_once`` rows of the widest of the prompts' own batches.
+    """
+    lengths = [len(batch[k].rows[n].input_ids) for k, n in queries]
+    tokens = ENOUGH
+    if engine.base.device.type != "cpu":
+        widest = max(len(share.rows) * max(len(row.input_ids) for row in share.rows) for share in batch)
+        tokens = widest * rows_at_once // max(len(share.rows) for share in batch)
+    return [[queries[i] for i in part] for part in batches(lengths, tokens=tokens, rows=rows_at_once, enough=tokens)]
 
 
 def _count(share: Share) -> int:

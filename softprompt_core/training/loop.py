@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,9 @@ class TrainedPrompt:
     """The best validation checkpoint: ``weights`` float32 ``[P, H]``.
 
     ``history`` has one entry a validation check: step, loss (training mean since the last one), validation_loss,
-    validation_metric, learning_rate, prompt_norm (mean length of a vector). ``seconds``: wall time of the loop that trained it,
-    in which other prompts may have been trained as well.
+    validation_metric, validation_error (the metric's standard error over the checked rows, NaN for a single row), learning_rate,
+    prompt_norm (mean length of a vector). ``seconds``: wall time of the loop that trained it, in which other prompts may have
+    been trained as well.
     """
 
     weights: Tensor
@@ -65,6 +66,7 @@ class Job:
         start: float32 ``[P, H]``.
         save_to: checkpoint file; an interrupted training with the same ``key`` continues from it.
         key: identifies exactly this training (data, settings, base, library).
+        on_check: called with each entry of the history; those of before come first where the training goes on from a checkpoint.
     """
 
     rows: TrainingRows
@@ -74,6 +76,7 @@ class Job:
     save_to: Path | None = None
     key: str = ""
     on_progress: Callable[[Progress], None] | None = None
+    on_check: Callable[[Mapping[str, float]], None] | None = None
 
 
 def train_prompt(base: BaseModel, job: Job, position: str, *, engines: Engines | None = None) -> TrainedPrompt:
@@ -103,7 +106,8 @@ def train_prompts(
 
     Args:
         engines: over the rows of all jobs, to share their encoded inputs with other trainings.
-        rows_at_once: rows of all prompts that run together; None: as many as the largest batch, on a GPU eight times as many.
+        rows_at_once: at most so many rows, of all prompts, run together; None: the largest batch, on a GPU eight times that. On a
+            CPU they run in parts of 512 tokens anyway.
 
     Returns:
         One result a job, in their order.
@@ -147,6 +151,8 @@ class _Run:
         checkpoint.restore(self._optimizer, self.prompt, moments)
         self._places = [engines.train_place[row.input_ids] for row in job.rows.train]
         self._began = time.monotonic() - self.state.seconds
+        for entry in self.state.history:
+            self._tell(entry)
         self._epoch, self._order = -1, [[0]]
 
     def draw(self) -> Share:
@@ -182,17 +188,19 @@ class _Run:
     def check(self, loss: float) -> None:
         """Score validation rows, keep the best prompt, decide whether to stop. ``loss``: training mean since the last check."""
         state, settings, prompt = self.state, self.job.settings, self.prompt.detach()
-        metric, validation_loss = _score(self._engines, self.job.rows, prompt)
+        metric, error, validation_loss = _score(self._engines, self.job.rows, prompt)
         state.history.append(
             dict(
                 step=state.step,
                 loss=loss,
                 validation_loss=validation_loss,
                 validation_metric=metric,
+                validation_error=error,
                 learning_rate=settings.rate(state.step),
                 prompt_norm=float(prompt.norm(dim=1).mean()),
             )
         )
+        self._tell(state.history[-1])
         score = (metric, -validation_loss)
         if math.isfinite(validation_loss) and score > state.best_score:
             state.best, state.best_score, state.best_step = prompt.clone(), score, state.step
@@ -201,6 +209,10 @@ class _Run:
             state.finished = "reached max_steps"
         elif without_gain >= settings.patience:
             state.finished = f"no improvement for {settings.patience} checks"
+
+    def _tell(self, entry: Mapping[str, float]) -> None:
+        if self.job.on_check and data_parallel.is_first():
+            self.job.on_check(entry)
 
     def save(self) -> None:
         if self.job.save_to and data_parallel.is_first():
@@ -226,8 +238,8 @@ class _Run:
         )
 
 
-def _score(engines: Engines, rows: TrainingRows, prompt: Tensor) -> tuple[float, float]:
-    """Validation metric and loss over the checked rows."""
+def _score(engines: Engines, rows: TrainingRows, prompt: Tensor) -> tuple[float, float, float]:
+    """Validation metric, its standard error, and loss over the checked rows."""
     checked = rows.checked
     mine = list(data_parallel.share(range(len(checked))))
     places, engine = [engines.checked_place[checked[i].input_ids] for i in mine], engines.checked
@@ -240,5 +252,6 @@ def _score(engines: Engines, rows: TrainingRows, prompt: Tensor) -> tuple[float,
     else:
         losses[mine] = target_losses(engine, prompt, [checked[i].target_ids for i in mine], places).double()
     data_parallel.add_up([losses, right])
-    loss = float(losses.mean())
-    return (float(right.mean()) if rows.labels is not None else -loss), loss
+    scores = right if rows.labels is not None else -losses
+    error = float(scores.std()) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
+    return float(scores.mean()), error, float(losses.mean())

@@ -10,7 +10,7 @@ import torch
 
 from softprompt_core.base_model import BaseModel
 from softprompt_core.data import spread
-from softprompt_core.encoding import Row
+from softprompt_core.encoding import Row, frequent_ids
 from softprompt_core.forward import Engine
 from softprompt_core.label_words import LabelTokens
 
@@ -30,6 +30,11 @@ class TrainingRows:
     def checked(self) -> list[Row]:
         """The validation rows that every check looks at."""
         return spread(self.validation, VALIDATION_ROWS)
+
+    @functools.cached_property
+    def frequent_ids(self) -> list[int]:
+        """Token ids of the training inputs, most frequent first."""
+        return frequent_ids(self.train)
 
 
 @dataclass(frozen=True, eq=False)

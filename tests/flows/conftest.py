@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from softprompt_core.registry import Stores, connect
+from tests.services.team import Team
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +65,12 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return int(ended.value.code or 0), said.out, said.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    """The team profile's servers; every test that writes uses a task name of its own."""
+    if reason := Team.missing():
+        pytest.skip(reason)
+    with Team(tmp_path_factory.mktemp("team")) as made:
+        yield made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
+from tests.services.prefect_server import PrefectServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,10 +24,8 @@ class Place:
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.home = home
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/api"
+        self.server = PrefectServer(folder)
+        self.url = self.server.url
         self.environment = {
             **os.environ,
             "PREFECT_HOME": str(folder),
@@ -38,29 +35,14 @@ class Place:
             "SOFTPROMPT_HOME": str(home),
             "PYTHONPATH": str(ROOT),
         }
-        self.log = folder / "log.txt"
-        self.server: subprocess.Popen[bytes] | None = None
-        self.start()
+        self.log = folder / "processes.log"
+        self.server.start()
 
     def spawn(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", *map(str, arguments)]
             env = {**self.environment, **environment}
             return subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
-
-    def start(self) -> None:
-        self.server = self.spawn("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port))
-        until(self._answers, 120)
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health", timeout=2).is_success
-        except httpx.HTTPError:
-            return False
-
-    def stop(self) -> None:
-        assert self.server is not None
-        end(self.server)
 
 
 def until(condition: Callable[[], Any], seconds: float) -> Any:

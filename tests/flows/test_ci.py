@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, blank_home: Path) -> Iterato
         with temporary_settings(settings):
             yield made
     finally:
-        made.stop()
+        made.server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -264,9 +264,9 @@ def test_a_server_that_is_away_is_waited_for_until_the_time_is_out(
         run = until(lambda: runs_of("patient"), 60)[0]
         waiting = Waiting(place, hurried, "--timeout", "10s")
         waiting.until_said("hurried: started", 60)
-        place.stop()
+        place.server.stop()
         lost.append(waiting.ended())
-        place.start()
+        place.server.start()
         set_state(run, Completed(name="Rejected", message="a gate said no"))
 
     thread = in_thread(restart)
@@ -281,6 +281,7 @@ def test_options_that_need_another_are_refused(here: Command, taught_base: Path,
     path = write_toy(tmp_path, taught_base, name="options")
     for wrong, words in (
         (["--wait"], "add --deployment"),
+        (["--deployment", "--ray"], "put `parameters: {ray: true}` in the environment file"),
         (["--deployment", "--timeout", "30m"], "add --wait"),
         (["--deployment", "--cancel-on-interrupt"], "add --wait"),
         (["--deployment", "--wait", "--timeout", "soon"], "`soon` is no length of time"),

@@ -32,6 +32,8 @@ def accept(arguments: list[str]) -> dict[str, Any]:
     """Parse a command line without running it; raises a usage error for what the parser refuses."""
     command: Any = typer.main.get_command(app)
     while hasattr(command, "commands"):
+        while arguments[0] in {option for parameter in command.params for option in parameter.opts}:
+            arguments = arguments[2:]  # those that stand before the command all have a value
         name, *arguments = arguments
         command = command.commands[name]
     return command.make_context("softprompt", list(arguments)).params
@@ -58,8 +60,10 @@ def test_a_command_that_does_not_exist_is_noticed() -> None:
         accept(["runn", "specs/a.yaml"])
 
 
-def test_there_are_workflows_for_pull_request_and_merge() -> None:
-    assert {file.name for file in FILES} >= {"pull-request.yaml", "merge.yaml"}
+def test_there_are_workflows_for_pull_request_merge_and_tag() -> None:
+    assert {file.name for file in FILES} >= {"pull-request.yaml", "merge.yaml", "tag.yaml"}
     assert accept(commands(FOLDER / "pull-request.yaml")[0])["dry_run"] is True
     waiting = accept(commands(FOLDER / "merge.yaml")[0])
     assert waiting["deployment"] and waiting["wait"] and waiting["timeout"] == "2h" and waiting["cancel_on_interrupt"]
+    (copying,) = commands(FOLDER / "tag.yaml")
+    assert copying[:4] == ["--profile", "prod", "registry", "copy"] and accept(copying)["source"] == "staging"

@@ -52,6 +52,7 @@ HELP = [
     "gates explain --help",
     "monitor --help",
     "registry compare --help",
+    "sweep --help",
 ]
 
 
@@ -162,7 +163,8 @@ def test_doctor_says_which_part_is_sick_and_still_looks_at_the_others(empty_home
     done = softprompt("doctor", "--json", MLFLOW_TRACKING_URI=NOWHERE)
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
     assert done.returncode == 50
-    assert findings["record"]["status"] == "problem" and findings["record"]["do"]
+    assert findings["mlflow"]["status"] == "problem" and findings["mlflow"]["do"]
+    assert findings["mlflow"]["found"] == "cannot be used: connection refused"
     assert findings["bundled base"]["status"] == findings["versions"]["status"] == "ok"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,9 +20,11 @@ import pytest
 import yaml
 
 from tests.flows.test_deploy_environment import spec
+from tests.services.prefect_server import PrefectServer
 from tests.toy_task import write_toy
 
 ROOT = Path(__file__).parents[2]
+TEMPLATES = ROOT / "deployments" / "work_pools"
 EVERY_MINUTE = {"cron": "* * * * *", "timezone": "Europe/Berlin"}
 WEEKLY = {"cron": "0 3 * * 1", "timezone": "UTC"}
 
@@ -35,34 +36,10 @@ def scheduling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     """Address of a whole server: the one of the test harness has no scheduler."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    home = tmp_path_factory.mktemp("server")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_UI_ENABLED": "false",
-        "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
-    }
-    environment.pop("PREFECT_API_URL", None)
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (home / "log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    address = f"http://127.0.0.1:{port}/api"
-    try:
-        until(lambda: answers(address), 90, lambda: (home / "log").read_text())
-        with temporary_settings({PREFECT_API_URL: address}):
-            yield address
-    finally:
-        end(process)
-
-
-def answers(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/health", timeout=2).is_success
-    except httpx.HTTPError:
-        return False
+    folder = tmp_path_factory.mktemp("server")
+    quick = {"PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S"}
+    with PrefectServer(folder, environment=quick) as server, temporary_settings({PREFECT_API_URL: server.url}):
+        yield server.url
 
 
 def until(found: Callable[[], Any], seconds: float, otherwise: Callable[[], object] = str) -> Any:
@@ -293,11 +270,25 @@ def test_a_run_that_falls_silent_is_closed_and_one_that_ended_is_not(scheduling_
         assert client.read_flow_run(done.id).state_name == "Promoted"
 
 
+def test_work_pools_are_made_from_our_templates(place: Path, deploy: Deploy, here: Callable[..., tuple[int, str, str]]) -> None:
+    spec(place / "specs", "pooled")
+    for kind in ("process", "docker", "kubernetes"):
+        pool = {"name": f"ours-{kind}", "type": kind, "base_job_template": str(TEMPLATES / f"{kind}.yaml")}
+        settings: dict[str, Any] = {"work_pool": pool, "deployment_name": f"{{task}}-{kind}", "job_variables": {"threads": "3"}}
+        first = deploy(kind, **settings)
+        assert (first[f"ours-{kind}"], first[f"pooled-{kind}"][0]) == (("created", kind), "created")
+        assert {action for action, _ in deploy(kind, **settings).values()} == {"unchanged"}
+        write_environment(place, kind, **{**settings, "job_variables": {"threads": "many"}})
+        code, _, err = here("deploy", "-e", kind)
+        assert code == 40 and "threads" in err, err
+
+
 def test_late_runs_collapse_into_one_and_the_next_comes_by_its_schedule(
     scheduling_server: str, place: Path, deploy: Deploy, taught_base: Path
 ) -> None:
     write_toy(place / "specs", taught_base, name="clock", schedule=EVERY_MINUTE)
-    deploy("clock", env={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    pool = {"name": "pool-clock", "base_job_template": str(TEMPLATES / "process.yaml")}
+    deploy("clock", work_pool=pool, job_variables={"threads": "1"}, env={"PYTHONPATH": str(ROOT)})
     made = deployment("clock")
     began = datetime.now(UTC)
     # What the scheduler would have left if nothing had been running for four minutes.

@@ -169,8 +169,8 @@ def test_a_lifecycle_sends_one_message_and_a_broken_block_changes_no_outcome(
     bad.write_text("name: [\n")
     found = run_fleet([spec, bad], force=False)
     assert [one.outcome for one in found] == [Outcome.REJECTED, Outcome.INVALID]
-    assert [one["subject"] for one in inbox.received] == ["told version 1: rejected", "bad: invalid"]
-    assert f"MLflow: {found[0].run_url}" in inbox.received[0]["body"]
+    assert [one["subject"] for one in inbox.received] == ["bad: invalid", "told version 1: rejected"]
+    assert f"MLflow: {found[0].run_url}" in inbox.received[1]["body"]
     # What `softprompt status` reads the next run from.
     assert registry.get(record.client(), "told", 1).tags[tags.SCHEDULE] == "0 3 * * 1 Europe/Berlin"
     monkeypatch.setenv("SOFTPROMPT_NOTIFY_BLOCK", "custom-webhook/absent")

@@ -14,7 +14,7 @@ import pytest
 
 from softprompt_core import registry
 from softprompt_core.registry import Stores, connect, tags
-from softprompt_core.stages import record, review
+from softprompt_core.stages import record, rejudging
 from tests.toy_task import write_toy
 
 ROOT = Path(__file__).parents[2]
@@ -137,14 +137,14 @@ def test_an_approval_that_has_gone_stale_runs_the_gates_again(
     assert code == 40 and "does not wait for approval, it is rejected" in err
 
     # The answers that both gave to the same rows are stored; scoring all again leads to the same verdict.
-    stored, _ = review.judge_again(client, kept, 3)
+    stored, _ = rejudging.judge_again(client, kept, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(review, "_same_rows", lambda *_: False)
-        again, _ = review.judge_again(client, kept, 3)
+        patch.setattr(rejudging, "_same_rows", lambda *_: False)
+        again, _ = rejudging.judge_again(client, kept, 3)
     assert again.to_json() == stored.to_json() and not again.passed
     with monkeypatch.context() as patch:
-        patch.setattr(review, "_scored_again", None)  # it is not needed
-        assert review.judge_again(client, kept, 1)[0].passed
+        patch.setattr(rejudging, "_scored_again", None)  # it is not needed
+        assert rejudging.judge_again(client, kept, 1)[0].passed
 
     # The form in Prefect's pages does what the command does.
     assert run(spec(6, gates=NO_WORSE, approval="required")) == ["awaiting_approval"]
@@ -174,7 +174,7 @@ def test_an_approval_that_has_gone_stale_runs_the_gates_again(
     flip_labels(tmp_path, 0.3)
     assert here("registry", "rollback", "stale", *SAID, "once more")[0] == 0
     with monkeypatch.context() as patch:
-        patch.setattr(review, "_same_rows", lambda *_: False)
+        patch.setattr(rejudging, "_same_rows", lambda *_: False)
         code, _, err = here("registry", "approve", "stale", 6, *SAID, "fine")
     assert code == 40 and "the data is not what it was evaluated with any more" in err
     assert aliases("stale")["champion"] == 1

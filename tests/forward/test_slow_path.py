@@ -10,9 +10,10 @@ import pytest
 from softprompt_core.forward import engine
 from softprompt_core.registry import tags
 from softprompt_core.spec import load_spec
-from softprompt_core.stages import record, reporting
+from softprompt_core.stages import curves, record, reporting
+from softprompt_core.stages.encoded import release
 from softprompt_core.stages.inputs import gather
-from softprompt_core.stages.training import release, train_seeds
+from softprompt_core.stages.training import train_seeds
 from tests.toy_task import write_toy
 
 
@@ -27,6 +28,7 @@ def test_training_goes_on_row_by_row_and_the_run_says_why(
 
     release()
     inputs.workspace.checkpoint(0).unlink()
+    inputs.workspace.training(0).unlink()
     monkeypatch.setattr(engine, "_found", weakref.WeakKeyDictionary())
 
     def refuse(*_: object, **__: object) -> None:
@@ -38,6 +40,6 @@ def test_training_goes_on_row_by_row_and_the_run_says_why(
     assert slow.loss == pytest.approx(fast.loss, rel=1e-4)
     client = record.client()
     _, run_id = reporting.open_run(client, spec, inputs, None)
-    reporting.log_training(client, run_id, slow, classification=True)
+    curves.log_training(client, spec, run_id, slow)
     assert "no cache here" in client.get_run(run_id).data.tags[tags.SLOW_PATH]
     release()

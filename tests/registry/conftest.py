@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from softprompt_core.registry import Stores, Version, connect, experiment_id, register, start_run
+from tests.services.mlflow_server import MlflowServer
+from tests.services.postgres import Postgres
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -44,58 +42,17 @@ def sqlite_stores(tmp_path: Path, blank_database: Path) -> Stores:
 def server_uri(tmp_path_factory: pytest.TempPathFactory, blank_database: Path) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(blank_database, folder / "mlflow.db")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts")]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env={
-                **os.environ,
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                "DO_NOT_TRACK": "true",
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            },
-        )
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health", server, folder / "log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)  # its own group: the server and its workers
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait(5)
-
-
-def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
-    for _ in range(240):
-        assert server.poll() is None, log.read_text()
-        try:
-            if httpx.get(url, timeout=1).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.25)
-    raise AssertionError(f"the server did not come up\n{log.read_text()}")
+    with MlflowServer(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts", folder) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
 def postgres_uri() -> Iterator[str]:
     """PostgreSQL with MLflow's tables."""
-    from tests.registry import postgres
-
-    reason = postgres.missing()
-    if reason is not None:
+    if reason := Postgres.missing():
         pytest.skip(reason)
-    with postgres.running() as uri, tempfile.TemporaryDirectory() as home:
+    with Postgres() as server, tempfile.TemporaryDirectory() as home:
+        uri = server.database("mlflow")
         connect(Stores(uri, None, None, Path(home)))
         yield uri
 

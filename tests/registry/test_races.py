@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+import sqlalchemy
 
 from softprompt_core.errors import Unavailable
 from softprompt_core.registry import aliases, connect, history, list_versions, processes, repair, tags, turns
@@ -117,6 +118,29 @@ def test_who_shows_signs_of_life_keeps_the_turn(sqlite_stores, name, elsewhere, 
     busy.confirm("after all")
     busy.leave()
     assert tickets(client) == []
+
+
+def test_no_write_to_a_ticket_reads_those_of_the_past(sqlite_stores, name):
+    """MLflow keeps deleted versions for ever, and its client would read them all before each write."""
+    client = connect(sqlite_stores)
+    for _ in range(3):
+        with turn(client, sqlite_stores, name):
+            pass
+    asked = []
+
+    def note(connection, cursor, statement, *rest):
+        asked.append(statement)
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", note)
+    try:
+        with turn(client, sqlite_stores, name) as held:
+            held.confirm("entry intent")
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.engine.Engine, "before_cursor_execute", note)
+    reads = [
+        statement.partition("WHERE")[2] for statement in asked if "FROM model_versions" in statement and "max(" not in statement
+    ]
+    assert reads and all("current_stage !=" in condition for condition in reads), reads
 
 
 def test_tasks_do_not_wait_for_each_other(sqlite_stores, name):

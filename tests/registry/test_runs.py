@@ -13,7 +13,6 @@ from softprompt_core.registry import (
     experiment_id,
     finish,
     log_figure,
-    log_history,
     log_json,
     log_metrics,
     log_params,
@@ -23,7 +22,8 @@ from softprompt_core.registry import (
     start_run,
     tags,
 )
-from softprompt_core.registry.runs import legal_name
+from softprompt_core.registry.runs import legal_name, log_rows
+from softprompt_core.registry.spool import Row
 
 
 def _read(client, run_id, file, tmp_path):
@@ -102,7 +102,10 @@ def test_a_finished_run_says_its_outcome(outcome, status, sqlite_stores, name):
 
 
 def test_a_history_longer_than_one_request_arrives_whole(client, run_id):
-    log_history(client, run_id, [{"step": s, "train/loss": 1 / (s + 1), "eval/loss": s if s % 2 else None} for s in range(1100)])
+    rows = [Row(1000 + s, s, {"train/loss": 1 / (s + 1), **({"eval/loss": s} if s % 2 else {})}) for s in range(1100)]
+    for _ in range(2):  # an answer was lost, so they are sent again
+        log_rows(client, run_id, rows)
+    assert len(client.get_metric_history(run_id, "train/loss")) == 1100
     train = {m.step: m.value for m in client.get_metric_history(run_id, "train/loss")}
     assert train == {s: 1 / (s + 1) for s in range(1100)}
     assert [m.step for m in client.get_metric_history(run_id, "eval/loss")] == list(range(1, 1100, 2))

@@ -1,16 +1,20 @@
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from softprompt_core.errors import InvalidInput
+from softprompt_core.errors import InvalidInput, Unavailable
 from softprompt_core.registry import (
     by_alias,
     connect,
+    content_fingerprint,
     download,
+    download_whole,
     experiment_id,
     get,
+    half_made,
     last_decided,
     list_versions,
     start_run,
@@ -19,10 +23,11 @@ from softprompt_core.registry import (
 )
 
 
-def test_a_registered_version_is_complete_and_is_the_one_that_was_made(client, make_version, name, run_id):
+def test_a_registered_version_is_complete_and_is_the_one_that_was_made(client, make_version, name, run_id, tmp_path):
     made = make_version(tags={tags.BASE_ID: "bundled", tags.GIT_COMMIT: None}, description="Better. " + "x" * 6000)
     assert (made.name, made.version, made.run_id, made.aliases) == (name, 1, run_id, ())
-    assert made.tags == {tags.BASE_ID: "bundled", tags.STATUS: tags.REGISTERED}
+    content = content_fingerprint(download_whole(client, name, 1, tmp_path / "whole"))
+    assert made.tags == {tags.BASE_ID: "bundled", tags.STATUS: tags.REGISTERED, tags.CONTENT_FINGERPRINT: content}
     assert made.description.startswith("Better.")
     assert len(made.description) == 5000  # what PostgreSQL's column holds
     assert abs(datetime.now(UTC) - made.created) < timedelta(minutes=5)
@@ -183,3 +188,33 @@ def make_threaded_version(sqlite_stores, folder):
         return version, run_id
 
     return make
+
+
+def test_files_that_did_not_arrive_as_they_were_sent_are_never_a_version(make_version, client, name, monkeypatch):
+    from mlflow import MlflowClient
+
+    put = MlflowClient.log_model_artifacts
+
+    def cut(self, model_id, folder):
+        (Path(folder) / "artifacts" / "soft_prompt" / "spec.yaml").write_text("cut")
+        put(self, model_id, folder)
+        (Path(folder) / "artifacts" / "soft_prompt" / "spec.yaml").write_text("whole")
+
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", cut)
+    with pytest.raises(Unavailable, match=r"1 of \d+ files did not arrive as they were sent: artifacts/soft_prompt/spec.yaml"):
+        make_version()
+    assert client.search_model_versions(f"name = '{name}'") == []
+    monkeypatch.undo()
+    assert make_version().version == 1
+
+
+def test_a_registration_that_broke_off_is_deleted_once_its_run_has_ended(make_version, client, name, run_id, stores):
+    client.create_registered_model(name)
+    other = start_run(client, experiment_id(client, name, stores), "another", {})
+    client.create_model_version(name, "s3://nowhere/model", run_id=other, tags={tags.TASK: name})
+    client.create_model_version(name, "s3://nowhere/model", run_id=other)  # somebody else's: it has none of our tags
+    assert half_made(client, name) == []  # somebody is at work on it
+    client.set_terminated(other, "FAILED")
+    assert [half.version for half in half_made(client, name)] == [1]
+    assert make_version(tags={tags.TASK: name}).version == 3
+    assert sorted(int(one.version) for one in client.search_model_versions(f"name = '{name}'")) == [2, 3]

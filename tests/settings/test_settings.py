@@ -13,6 +13,7 @@ import pytest
 
 from softprompt_core import settings
 from softprompt_core.errors import InvalidInput, Outcome
+from softprompt_core.profiles import environment_of
 from softprompt_core.registry import default_stores
 from softprompt_core.stages.workspace import home
 
@@ -196,3 +197,29 @@ def test_the_page_names_every_setting_and_its_variable() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     for name in settings.Settings.model_fields:
         assert f"| `{name}` | `{settings.variable(name)}` |" in page
+
+
+def test_another_profile_gets_the_file_and_what_was_meant_for_it_but_no_log_in_of_this_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write(
+        '[profiles.staging]\nmlflow_tracking_uri = "http://staging"\n[profiles.prod]\nmlflow_tracking_uri = "http://prod"\n'
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "of prod")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://prod-2")
+    monkeypatch.setenv("SOFTPROMPT_FROM_MLFLOW_TRACKING_TOKEN", "of staging")
+    monkeypatch.setenv("SOFTPROMPT_FROM_CACHE_BYTES", "5")
+    settings.give({"profile": "prod", "home": "here"})
+    assert settings.strangers() == []
+    found = environment_of("staging")
+    known = {settings.variable(name) for name in settings.Settings.model_fields}
+    assert {name: value for name, value in found.items() if name in known} == {
+        "SOFTPROMPT_CONFIG": str(path),
+        "SOFTPROMPT_PROFILE": "staging",
+        "MLFLOW_TRACKING_TOKEN": "of staging",
+        "SOFTPROMPT_CACHE_BYTES": "5",
+    }
+    assert found["PATH"] == os.environ["PATH"]
+    monkeypatch.setenv("SOFTPROMPT_FROM_MLFLOW_TOKEN", "mistyped")
+    with pytest.raises(InvalidInput, match="SOFTPROMPT_FROM_MLFLOW_TOKEN: names no setting"):
+        environment_of("staging")

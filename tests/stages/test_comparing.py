@@ -15,7 +15,8 @@ from softprompt_core.registry import tags
 from softprompt_core.spec import load_spec
 from softprompt_core.stages import record, reporting
 from softprompt_core.stages.comparing import Comparison, compare
-from softprompt_core.stages.evaluation import Evidence, evaluate
+from softprompt_core.stages.evaluation import evaluate
+from softprompt_core.stages.evidence import Evidence
 from softprompt_core.stages.gate_report import log_gate_report
 from softprompt_core.stages.inputs import gather
 from softprompt_core.stages.promotion import act, judge

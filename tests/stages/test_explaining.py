@@ -20,12 +20,14 @@ from softprompt_core.gates import Decision
 from softprompt_core.registry.ledger import new_key, write
 from softprompt_core.spec import load_spec
 from softprompt_core.spec.gates import FACTS
-from softprompt_core.stages import record, reporting, training
-from softprompt_core.stages.evaluation import Evidence, evaluate
-from softprompt_core.stages.explaining import DECISION_FILE, EVIDENCE_FILE, explain
+from softprompt_core.stages import record, reporting
+from softprompt_core.stages.evaluation import evaluate
+from softprompt_core.stages.evidence import DECISION_FILE, EVIDENCE_FILE, Evidence
+from softprompt_core.stages.explaining import explain
 from softprompt_core.stages.inputs import gather
 from softprompt_core.stages.promotion import act, judge
 from softprompt_core.stages.registration import register
+from softprompt_core.stages.trained import best
 from softprompt_core.stages.training import train_seeds
 from tests.toy_task import write_toy
 
@@ -61,7 +63,7 @@ def decided(taught_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Deci
         spec = load_spec(write_toy(folder / "toy", taught_base, name=NAME, gates=GATES, training={"seeds": 2, "max_steps": 60}))
         client, inputs = record.client(), gather(spec)
         trained = train_seeds(spec, inputs)
-        chosen = training.best(trained)
+        chosen = best(trained)
         evidence = Evidence.load(evaluate(spec, inputs, Path(chosen.prompt), None))
         decision = judge(spec, evidence)
         experiment, run_id = reporting.open_run(client, spec, inputs, None)

@@ -26,11 +26,13 @@ from softprompt_core.soft_prompt import SoftPrompt
 from softprompt_core.spec import PromptSpec, load_spec
 from softprompt_core.stages import inputs as inputs_stage
 from softprompt_core.stages import record, reporting
-from softprompt_core.stages.evaluation import Evidence, evaluate
+from softprompt_core.stages.evaluation import evaluate
+from softprompt_core.stages.evidence import Evidence
 from softprompt_core.stages.inputs import Inputs, gather
 from softprompt_core.stages.promotion import act, judge
 from softprompt_core.stages.registration import register
-from softprompt_core.stages.training import Trained, train_seeds
+from softprompt_core.stages.trained import Trained
+from softprompt_core.stages.training import train_seeds
 from tests.tiny_models import save_tiny
 from tests.toy_task import rows, write_rows, write_toy
 

@@ -97,9 +97,10 @@ def test_resumed_equals_uninterrupted_bit_for_bit(base, rows, tmp_path, monkeypa
         train(base, rows, position, settings=chosen, save_to=file, key="k", on_progress=kill)
     found = checkpoint.load(file, "k/0")
     assert found is not None and found[0].step == 14
-    resumed = train(base, rows, position, settings=chosen, save_to=file, key="k")
+    told: list[object] = []
+    resumed = train(base, rows, position, settings=chosen, save_to=file, key="k", on_check=told.append)
     assert torch.equal(resumed.weights, whole.weights)
-    assert str(resumed.history) == str(whole.history)
+    assert str(resumed.history) == str(whole.history) == str(tuple(told))
 
 
 def test_a_checkpoint_of_another_training_is_not_taken_up(base, rows, tmp_path):
