@@ -1,6 +1,6 @@
 """Peak memory of one training, each measured in a fresh process of its own.
 
-On a CPU this is the process's peak resident set (``ru_maxrss``): interpreter, libraries and model included, nothing subtracted.
+On a CPU this is the process's peak resident set: interpreter, libraries and model included, nothing subtracted.
 On a GPU it is the most that torch had allocated there.
 
     python -m benchmarks.memory '{"side": "ours", "shape": "llama-50m", ...}'     prints bytes
@@ -58,8 +58,16 @@ def _main(options: dict[str, object]) -> int:
         peers.with_trainer(model, tasks[0], starts[0], recipe, Stopwatch(1, recipe.steps))
     if options["device"] == "cuda":
         return int(torch.cuda.max_memory_allocated())
-    unit = 1 if sys.platform == "darwin" else 1024  # Linux counts in kB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return _peak_resident_bytes()
+
+
+def _peak_resident_bytes() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not `ru_maxrss`: on Linux a new process takes that over from the one that started it.
+        (kilobytes,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(kilobytes) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ def orchestration(plan: Plan) -> Section:
     words = (
         f"Wall seconds of `softprompt run deployments/demo/{spec.name}`. *Around training and scoring* is the command's time "
         "less its tasks `check` (torch, base and encoded rows come into memory), `train` and `evaluate`. Below it: the other "
-        "tasks, the rest of the flow, and what lies before and after the flow, which is imports (torch, transformers, MLflow, "
-        "Prefect), MLflow's first answer, and the interpreter's end. The first run makes MLflow's tables."
+        "tasks, the rest of the flow, and what lies before and after the flow, which is imports (MLflow, Prefect; torch comes "
+        "with `check`), MLflow's first answer, and the interpreter's end. The first run makes MLflow's tables."
     )
     setting = f"{spec.stem}, bundled base"
     bounds = (

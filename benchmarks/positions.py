@@ -24,8 +24,10 @@ from softprompt_core.evaluation.scoring import Scorer
 from softprompt_core.markdown import markdown_table
 from softprompt_core.soft_prompt import SoftPrompt
 from softprompt_core.spec import parse_spec
+from softprompt_core.stages.encoded import release
 from softprompt_core.stages.inputs import gather
-from softprompt_core.stages.training import facts, release, train_seeds
+from softprompt_core.stages.trained import facts
+from softprompt_core.stages.training import train_seeds
 
 WAYS: dict[str, dict[str, Any]] = {
     "suffix": {"position": "suffix", "input": "{text}"},

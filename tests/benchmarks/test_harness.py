@@ -7,6 +7,7 @@ import torch
 
 from benchmarks import ours, peers, shapes
 from benchmarks.measure import Cost, Stopwatch, alternate
+from benchmarks.memory import peak_bytes
 
 RECIPE = shapes.Recipe(steps=6, batch_size=4)
 
@@ -76,3 +77,9 @@ def test_warm_up_is_not_measured_and_medians_are_compared():
 
     found = alternate({name: lambda name=name: side(name) for name in costs}, rounds=3)
     assert order == ["a", "b"] * 3 and found["a"].wall == 2.0 and found["b"].wall == 5.0
+
+
+def test_peak_memory_is_that_of_the_measured_process_and_not_of_the_one_that_started_it():
+    held = bytearray(b"x") * 1_500_000_000
+    size = dict(rows=4, batch=2, tokens=8, prompt=4, position="prefix")
+    assert 50e6 < peak_bytes("ours", shape="tiny-llama", device="cpu", dtype="float32", **size) < len(held)
