@@ -27,12 +27,8 @@ install: .venv/.installed
 demo: install
 	$(BIN)/softprompt demo
 
-# Tests with a Prefect server that they restart get a process each: Prefect's services in a process stay with its first server.
-SERVERS := tests/flows/test_ci.py tests/flows/test_deploying.py
-
 test: install
-	$(BIN)/python -m pytest $(SERVERS:%=--ignore=%)
-	set -e; for file in $(SERVERS); do $(BIN)/python -m pytest $$file; done
+	$(BIN)/python -m tests
 
 lint: install
 	$(BIN)/ruff check .
