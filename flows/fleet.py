@@ -11,27 +11,32 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows import handover
+from flows.late_runs import collapse_late_runs
 from flows.lifecycle import failure, lifecycle, unchanged
 from flows.notifying import notify
 from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
-from softprompt_core.spec import PromptSpec, load_spec
+from softprompt_core.spec import PromptSpec, load_spec, spec_files
 from softprompt_core.stages.result import LifecycleResult
 from tasks.fan_out import Item, fan_out
 
 _AWAY = "the Prefect server stopped answering before the lifecycle began\n  → start it, then run the task again"
 
 
-@flow(name="softprompt-fleet", validate_parameters=False)
+@flow(name="softprompt-fleet", validate_parameters=False, on_running=[collapse_late_runs])
 def fleet(specs: list[str], force: bool = False, dry_run: bool = False, ray: bool = False) -> State[Any]:
     """Bring every task up to date; a bad spec or a failed task does not stop the others.
 
     Args:
-        specs: paths of spec files.
+        specs: paths of spec files; a folder stands for all that are in it when the run starts.
         force: run tasks even if nothing has changed.
         dry_run: write nothing to MLflow.
         ray: spread the tasks over the Ray cluster that the settings name.
     """
-    results = run_all([Path(path) for path in specs], force=force, dry_run=dry_run, ray=ray)
+    try:
+        paths = [path for given in specs for path in _files(Path(given))]
+    except SoftpromptError as error:
+        return Failed(name=error.outcome.state_name, message=str(error), data=[])
+    results = run_all(paths, force=force, dry_run=dry_run, ray=ray)
     handover.keep(results)
     counts: dict[str, int] = {}
     for result in results:
@@ -39,6 +44,10 @@ def fleet(specs: list[str], force: bool = False, dry_run: bool = False, ray: boo
     failed = any(result.outcome in (Outcome.INVALID, Outcome.DIVERGED, Outcome.UNAVAILABLE) for result in results)
     words = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     return (Failed if failed else Completed)(message=words, data=[result.to_json() for result in results])
+
+
+def _files(path: Path) -> list[Path]:
+    return spec_files(path) if path.is_dir() else [path]
 
 
 def run_all(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool = False) -> list[LifecycleResult]:

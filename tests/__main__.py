@@ -1,7 +1,7 @@
 """All tests, in processes of their own, two at a time: ``python -m tests [options of pytest]``.
 
-Many tests wait for servers and other processes more than they compute, so two at a time take little more than half as long. A file
-that restarts a Prefect server needs a process to itself: Prefect's services in a process stay with its first server.
+Many tests wait for servers and other processes more than they compute, so two at a time take little more than half as long. A
+file that restarts a Prefect server needs a process to itself: Prefect's services in a process stay with its first server.
 """
 
 from __future__ import annotations

@@ -81,13 +81,13 @@ def write_environment(place: Path, name: str, **settings: Any) -> None:
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(value))
 
 
-def deployment(name: str) -> Any:
+def deployment(name: str, flow: str = "softprompt-lifecycle") -> Any:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
     with get_client(sync_client=True) as client:
         try:
-            return client.read_deployment_by_name(f"softprompt-lifecycle/{name}")
+            return client.read_deployment_by_name(f"{flow}/{name}")
         except ObjectNotFound:
             return None
 
@@ -371,3 +371,4 @@ def test_prefects_own_command_reads_our_prefect_yaml(place: Path) -> None:
         assert str(place) not in json.dumps(made.pull_steps)
     (schedule,) = deployment("demo-tickets").schedules
     assert schedule.schedule.cron == "0 3 * * 1"
+    assert deployment("demo-fleet", flow="softprompt-fleet").parameters == {"specs": ["deployments/demo"]}

@@ -222,6 +222,14 @@ def test_a_bad_spec_and_a_name_that_is_taken_stop_nobody_else(story: Story, tmp_
     assert state.is_failed() and state.message == "1 invalid, 1 unchanged"
 
 
+def test_a_folder_stands_for_the_specs_that_are_in_it_when_the_run_starts(story: Story, tmp_path: Path) -> None:
+    from flows.fleet import fleet
+
+    assert fleet([str(story.spec.parent)], return_state=True).message == "1 unchanged"
+    state = fleet([str(tmp_path)], return_state=True)
+    assert (state.type.value, state.name) == ("FAILED", "Invalid") and "holds no spec files" in str(state.message)
+
+
 def test_of_several_seeds_the_best_on_validation_is_registered(taught_base: Path, tmp_path: Path) -> None:
     path = write_toy(tmp_path, taught_base, name="seeds", gates=None, training={**SHORT, "max_steps": 10, "seeds": 2})
     (result,) = run(path)
