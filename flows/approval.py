@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.handover import final_state
 from softprompt_core.errors import Outcome, SoftpromptError
 from tasks.promotion import review_version
 
@@ -36,10 +36,10 @@ def approval(
     try:
         done = review_version(name, version, decision, by, reason)
     except SoftpromptError as error:
-        outcome = error.outcome
-        make = Completed if outcome is Outcome.REJECTED else Failed
-        return make(name=outcome.state_name, message=str(error), data={"outcome": outcome.value, "reason": str(error)})
-    return Completed(name=done.outcome.state_name, message=done.reason, data=done.to_json())
+        outcome, reason = error.outcome, str(error)
+        found = {"outcome": outcome.value, "reason": reason}
+        return final_state(outcome.state_name, reason, found, failed=outcome is not Outcome.REJECTED)
+    return final_state(done.outcome.state_name, done.reason, done.to_json(), failed=False)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 
 from flows import handover
 from flows.late_runs import collapse_late_runs
-from flows.lifecycle import failure, lifecycle, unchanged
+from flows.lifecycle import FAILURES, failure, lifecycle, unchanged
 from flows.notifying import notify
 from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
 from softprompt_core.spec import PromptSpec, load_spec, spec_files
@@ -35,15 +34,15 @@ def fleet(specs: list[str], force: bool = False, dry_run: bool = False, ray: boo
     try:
         paths = [path for given in specs for path in _files(Path(given))]
     except SoftpromptError as error:
-        return Failed(name=error.outcome.state_name, message=str(error), data=[])
+        return handover.final_state(error.outcome.state_name, str(error), [], failed=True)
     results = run_all(paths, force=force, dry_run=dry_run, ray=ray)
     handover.keep(results)
     counts: dict[str, int] = {}
     for result in results:
         counts[result.outcome.value] = counts.get(result.outcome.value, 0) + 1
-    failed = any(result.outcome in (Outcome.INVALID, Outcome.DIVERGED, Outcome.UNAVAILABLE) for result in results)
+    failed = any(result.outcome in FAILURES for result in results)
     words = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-    return (Failed if failed else Completed)(message=words, data=[result.to_json() for result in results])
+    return handover.final_state(None, words, [result.to_json() for result in results], failed=failed)
 
 
 def _files(path: Path) -> list[Path]:
@@ -114,7 +113,7 @@ def run_one(spec: PromptSpec, *, force: bool, dry_run: bool = False, ray: bool =
     with handover.results() as found:
         try:
             state = named(spec.model_dump(mode="json"), force=force, dry_run=dry_run, ray=ray, return_state=True)
-            return LifecycleResult.from_json(_value(state))
+            return LifecycleResult.from_json(handover.found_in(state))
         except Exception as error:
             if not handover.is_away(error):
                 raise
@@ -127,16 +126,9 @@ def run_fleet(paths: list[Path], *, force: bool, dry_run: bool = False, ray: boo
     with handover.results() as found:
         try:
             state = fleet([str(path) for path in paths], force=force, dry_run=dry_run, ray=ray, return_state=True)
-            return [LifecycleResult.from_json(value) for value in _value(state)]
+            return [LifecycleResult.from_json(value) for value in handover.found_in(state)]
         except Exception as error:
             if not handover.is_away(error):
                 raise
             handover.say_away(error)
             return found or [LifecycleResult(path.stem, Outcome.UNAVAILABLE, _AWAY, dry_run=dry_run) for path in paths]
-
-
-def _value(state: State[Any]) -> Any:
-    value: Any = state.result(raise_on_failure=False)
-    if isinstance(value, BaseException):
-        raise value
-    return value

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
@@ -23,7 +23,9 @@ from prefect.client.schemas.filters import (
     ArtifactFilterFlowRunId,
     ArtifactFilterKey,
 )
+from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import ArtifactSort
+from prefect.states import Completed, Failed
 
 from softprompt_core import settings
 from softprompt_core.errors import Outcome
@@ -83,6 +85,35 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500  # its database is away, or its disk full
     return isinstance(error, httpx.TransportError) or "Failed to reach API" in str(error)
+
+
+class Ended(Exception):
+    """What a flow has found out that ends as failed. Prefect raises a failed state's data on a worker, and prints that: this says
+    the reason, where plain data would be a TypeError about it."""
+
+    def __init__(self, reason: str, found: Any) -> None:
+        super().__init__(reason, found)
+        self.reason, self.found = reason, found
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def final_state(name: str | None, reason: str, found: Any, *, failed: bool) -> State[Any]:
+    """The state that a flow ends in, which carries what it ``found`` to whoever called it in this process (``found_in``)."""
+    if failed:
+        return Failed(name=name, message=reason, data=Ended(reason, found))
+    return Completed(name=name, message=reason, data=found)
+
+
+def found_in(state: State[Any]) -> Any:
+    """What ``final_state`` was given; raises what a flow raised."""
+    value: Any = state.result(raise_on_failure=False)
+    if isinstance(value, Ended):
+        return value.found
+    if isinstance(value, BaseException):
+        raise value
+    return value
 
 
 @contextmanager

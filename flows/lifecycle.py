@@ -17,10 +17,9 @@ from typing import Any, TypeVar
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 from prefect.utilities.urls import url_for
 
-from flows.handover import MLFLOW_RUN, await_server, keep, publish, show_link, show_markdown, state_name
+from flows.handover import MLFLOW_RUN, await_server, final_state, keep, publish, show_link, show_markdown, state_name
 from flows.late_runs import collapse_late_runs
 from flows.notifying import notify
 from softprompt_core import registry
@@ -44,7 +43,7 @@ from tasks.training import check, train
 
 T = TypeVar("T")
 
-_FAILURES = (Outcome.INVALID, Outcome.DIVERGED, Outcome.UNAVAILABLE)
+FAILURES = (Outcome.INVALID, Outcome.DIVERGED, Outcome.UNAVAILABLE)
 _TRIES = 3  # decisions against a champion that moved meanwhile
 
 
@@ -63,8 +62,7 @@ def lifecycle(spec: dict[str, Any] | str, force: bool = False, dry_run: bool = F
     await_server()
     publish(result)
     notify(result)
-    make = Failed if result.outcome in _FAILURES else Completed
-    return make(name=state_name(result), message=result.reason, data=result.to_json())
+    return final_state(state_name(result), result.reason, result.to_json(), failed=result.outcome in FAILURES)
 
 
 def run_lifecycle(

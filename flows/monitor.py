@@ -16,6 +16,7 @@ from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 from prefect.states import Completed
 
+from flows.handover import found_in
 from softprompt_core.errors import Health, SoftpromptError
 from softprompt_core.spec import load_spec
 from softprompt_core.spec.monitor import MonitorSpec
@@ -101,7 +102,4 @@ def _tell(result: HealthResult, spec: str | None) -> None:
 def run_monitor(targets: list[str], data: list[str], **settings: float | int | None) -> list[HealthResult]:
     """Run the flow and take one result a target from its final state."""
     state = monitor(targets, data or None, **settings, return_state=True)
-    value: Any = state.result(raise_on_failure=False)
-    if isinstance(value, BaseException):
-        raise value
-    return [HealthResult(**{**one, "health": Health(one["health"])}) for one in value]
+    return [HealthResult(**{**one, "health": Health(one["health"])}) for one in found_in(state)]

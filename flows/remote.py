@@ -18,6 +18,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import TaskRunSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import (
     PREFECT_API_REQUEST_TIMEOUT,
@@ -42,6 +43,8 @@ FLOW = "softprompt-lifecycle"
 SILENCE_S = 600.0  # without a time limit, a server that says nothing for so long is given up
 _PAUSE_S = (0.5, 10.0)  # between two looks: at first, and at most
 _ANSWER_S = 15.0  # for one request
+_CROWDED = "concurrency limit reached"  # how Prefect says that a run met another of its deployment
+_MET_ANOTHER = "another run of the task is under way, and one at a time is allowed\n  → start it again when that one has ended"
 
 
 @dataclass
@@ -229,7 +232,7 @@ def _look(server: Server, run: Run, *, late: bool) -> LifecycleResult | None:
             return replace(details, prefect_url=run.url)
         return run.result(outcome, reason)
     if state.type is StateType.CANCELLED:
-        return run.result(NoOutcome.CANCELLED, reason)
+        return run.result(NoOutcome.CANCELLED, _MET_ANOTHER if _CROWDED in reason else reason)
     return run.result(Outcome.UNAVAILABLE, f"the run ended as {state.name}: {reason}")
 
 
@@ -244,7 +247,8 @@ def _say_progress(server: Server, run: Run, seen: FlowRun) -> None:
     if seen.state is None or not seen.state.is_running():
         return
     here = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
-    for task in server.ask(lambda client: client.read_task_runs(flow_run_filter=here)):
+    in_order = TaskRunSort.EXPECTED_START_TIME_ASC
+    for task in server.ask(lambda client: client.read_task_runs(flow_run_filter=here, sort=in_order)):
         once(task.name)
     if run.mlflow is None:
         run.mlflow = server.ask(lambda client: mlflow_link(client, run.id))

@@ -10,6 +10,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.handover import found_in
 from softprompt_core import registry
 from softprompt_core.errors import SoftpromptError, Validity
 from softprompt_core.registry import tags
@@ -41,10 +42,7 @@ def revalidate(targets: list[str] | None = None, base: str | None = None, revisi
 def run_revalidation(targets: list[str], base: str | None, revision: str | None) -> list[Revalidation]:
     """Run the flow and take its list from the final state."""
     state = revalidate(targets, base, revision, return_state=True)
-    value: Any = state.result(raise_on_failure=False)
-    if isinstance(value, BaseException):
-        raise value
-    known = [{key: part for key, part in one.items() if key != "exit_code"} for one in value]
+    known = [{key: part for key, part in one.items() if key != "exit_code"} for one in found_in(state)]
     return [Revalidation(**{**one, "validity": Validity(one["validity"])}) for one in known]
 
 

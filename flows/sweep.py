@@ -15,9 +15,8 @@ from typing import Any
 from prefect import flow, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 
-from flows.handover import MLFLOW_RUN
+from flows.handover import MLFLOW_RUN, final_state, found_in
 from flows.lifecycle import failure, prefect_url
 from softprompt_core.errors import Outcome
 from softprompt_core.spec import PromptSpec, load_spec, parse_spec
@@ -49,9 +48,8 @@ def sweep(
     result = run_points(spec, grid, max_points=max_points, one_standard_error=one_standard_error, ray=ray)
     if result.points:
         create_markdown_artifact(sweep_record.describe(result), key="sweep", description=result.reason[:200])
-    make = Failed if result.outcome else Completed
     name = result.outcome.state_name if result.outcome else "Swept"
-    return make(name=name, message=result.reason, data=result.to_json())
+    return final_state(name, result.reason, result.to_json(), failed=result.outcome is not None)
 
 
 def run_points(
@@ -139,7 +137,4 @@ def run_sweep(
     given = spec.model_dump(mode="json") if isinstance(spec, PromptSpec) else str(spec)
     values = {key: list(some) for key, some in grid.items()}
     state = sweep(given, values, max_points, one_standard_error, ray, return_state=True)
-    value: Any = state.result(raise_on_failure=False)
-    if isinstance(value, BaseException):
-        raise value
-    return SweepResult.from_json(value)
+    return SweepResult.from_json(found_in(state))

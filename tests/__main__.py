@@ -36,7 +36,7 @@ def main(options: Sequence[str]) -> int:
         pool.shutdown(cancel_futures=True)
         return 130
     failed = [part for part, code in zip(PARTS, codes, strict=True) if code]
-    print(f"{len(PARTS)} parts; failed: {', '.join(failed) or 'none'}", flush=True)
+    _say(f"{len(PARTS)} parts; failed: {', '.join(failed) or 'none'}")
     return 1 if failed else 0
 
 
@@ -44,7 +44,7 @@ def _run(part: str, options: Sequence[str]) -> int:
     others = [f"--ignore={other}" for other in PARTS if other.startswith(f"{part}/")]
     threads = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
     began = time.monotonic()
-    print(f"{part}: begun", flush=True)
+    _say(f"{part}: begun")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", part, *others, *options],
         cwd=ROOT,
@@ -54,8 +54,13 @@ def _run(part: str, options: Sequence[str]) -> int:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    print(f"{done.stdout}\n{part}: over after {time.monotonic() - began:.0f} s\n", flush=True)
+    _say(f"{done.stdout}\n{part}: over after {time.monotonic() - began:.0f} s\n")
     return done.returncode
+
+
+def _say(words: str) -> None:
+    sys.stdout.write(f"{words}\n")  # at once: `print` lets two threads mix their lines
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def fan_out(work: Callable[..., Any], items: Sequence[Item], *, take_part: bool 
         return []
     with cluster.connected(), cluster.explained(), _place() as place:
         import ray
-        from prefect.settings import PREFECT_API_URL, temporary_settings
+        from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
         from prefect_ray import RayTaskRunner
         from prefect_ray.context import remote_options
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -62,7 +62,7 @@ def fan_out(work: Callable[..., Any], items: Sequence[Item], *, take_part: bool 
         with (
             RayTaskRunner() as runner,
             remote_options(**options),
-            temporary_settings({PREFECT_API_URL: place.environment["PREFECT_API_URL"]}),
+            temporary_settings({one: place.environment.get(one.name) for one in (PREFECT_API_URL, PREFECT_UI_URL)}),
         ):
             shared = dict(queue=queue, work=work, place=place)
             workers = {number: runner.submit(work_off, {"number": number, **shared}) for number in numbers}
@@ -92,6 +92,8 @@ def _place() -> Iterator[Place]:
     environment = travelling(dict(os.environ), {settings.variable(name) for name in settings.Settings.model_fields})
     environment |= {"SOFTPROMPT_HOME": str(home()), "PREFECT_API_URL": prefect}
     environment.pop("RAY_ADDRESS", None)  # a worker is in its cluster already
+    if found.prefect_api_url is None:
+        environment["PREFECT_UI_URL"] = ""  # a link to pages that end with this command would lead nowhere
     try:
         yield Place(
             environment=environment,

@@ -215,7 +215,7 @@ def test_a_run_that_meets_another_where_one_is_allowed_is_cancelled(
     thread = in_thread(take)
     code, result, _ = waited(here, path)
     thread.join()
-    assert (code, result["outcome"]) == (60, "cancelled") and "concurrency limit" in result["reason"]
+    assert (code, result["outcome"]) == (60, "cancelled") and "another run of the task is under way" in result["reason"]
 
 
 def test_ctrl_c_leaves_the_run_alone(place: Place, taught_base: Path, tmp_path: Path) -> None:

@@ -304,8 +304,11 @@ def test_a_champion_of_another_length_is_no_start_and_leaves_no_run(
 
 
 def test_the_flow_takes_plain_data_as_well(story: Story) -> None:
+    from flows.handover import Ended
     from flows.lifecycle import lifecycle
 
     state = lifecycle({**toy("bundled"), "nmae": "toy"}, return_state=True)
     assert (state.name, state.type.value) == ("Invalid", "FAILED")
+    with pytest.raises(Ended, match="unknown key `nmae`"):  # what Prefect prints on a worker
+        state.result()
     assert state.message is not None and "unknown key `nmae`; did you mean `name`?" in state.message
