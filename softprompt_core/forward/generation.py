@@ -22,7 +22,7 @@ def generate(engine: Engine, prompt: Tensor | None, *, max_new_tokens: int, num_
     base, prompts = engine.base, engine.prompts([prompt])
     answers = [""] * len(engine.inputs)
     greedy = base.kind == "causal" and num_beams == 1 and not engine.reason
-    for group in batches([len(ids) + prompts.lengths[0] for ids in engine.inputs], tokens=8192, rows=64):
+    for group in batches([len(ids) + prompts.columns(0) for ids in engine.inputs], tokens=8192, rows=64):
         ids = (
             _greedy(engine, prompts, group, max_new_tokens)
             if greedy

@@ -48,6 +48,10 @@ class Prompts:
             return cls(lengths, vectors, _memory(base, vectors, lengths))
         return cls(lengths, vectors, _kept.of(base, given))
 
+    def columns(self, k: int) -> int:
+        """How many columns prompt ``k`` adds to those that run for a row: none where its keys and values are remembered."""
+        return self.lengths[k] if self.memory is None else 0
+
     def split(self) -> tuple[Prompts, Callable[[], None]]:
         """The same prompts cut off from their graph, and a function that carries the gradients they gathered back through it.
 

@@ -45,7 +45,7 @@ def rank_labels(
     """
     ranking = _Ranking(engine, engine.prompts(prompts), labels, sorted({token for one in labels for token in one.tokens}))
     found: list[Tensor] = [torch.empty(0)] * len(queries)
-    lengths = [len(engine.inputs[i]) + ranking.prompts.lengths[k] for i, k in queries]
+    lengths = [len(engine.inputs[i]) + ranking.prompts.columns(k) for i, k in queries]
     for group in batches(lengths, tokens=_TOKENS, rows=_ROWS):
         rows, of = [queries[g][0] for g in group], [queries[g][1] for g in group]
         for g, score in zip(group, ranking.plain(rows, of) if engine.reason else ranking.fast(rows, of), strict=True):
