@@ -22,7 +22,8 @@ install: .venv/.installed
 	  echo "  → install one and name it: make install PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt pip
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	@# Without its warnings: setuptools explains on forty lines what an editable installation is.
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	@touch $@
 
 demo: install
