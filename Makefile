@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs bench clean
+.PHONY: help install demo test test-all lint docs bench clean
 
 help:
 	@echo "make install   the environment in .venv, at the versions in constraints.txt"
 	@echo "make demo      the whole lifecycle on a bundled model; needs no network"
-	@echo "make test      all tests"
+	@echo "make test      all tests but the slowest, in two processes; lists the twenty that took longest"
+	@echo "make test-all  those as well"
 	@echo "make lint      ruff, mypy and the import layers; changes nothing"
 	@echo "make docs      regenerates docs/reference from the code"
 	@echo "make bench     measures against peers and writes docs/benchmarks.md; BENCH=--quick for a look"
@@ -29,8 +30,14 @@ install: .venv/.installed
 demo: install
 	$(BIN)/softprompt demo
 
+# Two processes, each with a thread. Tests that share a server or what else takes long to make stay in one of them (xdist_group).
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=20 -rs
+
 test: install
-	$(BIN)/python -m tests
+	$(PYTEST) -m "not nightly"
+
+test-all: install
+	$(PYTEST)
 
 lint: install
 	$(BIN)/ruff check .
@@ -40,6 +47,7 @@ lint: install
 
 docs: install
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/rooms.py
 
 bench: install
 	$(BIN)/python -m benchmarks $(BENCH) --write docs/benchmarks.md

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from benchmarks import ours, shapes
 from benchmarks.measure import Cost, Stopwatch, alternate, whole
-from benchmarks.memory import peak_bytes
+from benchmarks.memory import Training, peak_bytes
 from benchmarks.page import Requirement, Section
 from benchmarks.plan import Plan
+
+Position = Literal["prefix", "suffix"]
 
 
 def prompts(plan: Plan) -> Section:
@@ -24,25 +27,25 @@ def prompts(plan: Plan) -> Section:
         starts = [shapes.start(model, 20, seed) for seed in range(count)]
 
         def together(tasks: Any = tasks, starts: Any = starts) -> None:
-            ours.train_joint(base, tasks, starts, "prefix", recipe)
+            ours.train_joint(base, tasks, starts, recipe)
 
         def apart(tasks: Any = tasks, starts: Any = starts) -> None:
             for examples, start in zip(tasks, starts, strict=True):
-                ours.train(base, examples, start, "prefix", recipe)
+                ours.train(base, examples, start, recipe)
 
         if count == plan.counts[0]:
             together()  # warm-up
         calls = {"together": together, "apart": apart}
         cost = alternate({name: _whole(call) for name, call in calls.items()}, plan.rounds)
         seconds = [f"{cost[side].wall:.3g} ({cost[side].cpu:.3g})" for side in ("together", "apart")]
-        rows.append([str(count), *seconds, f"{_peak(plan, plan.crowd, count) / 2**20:,.0f}"])
+        rows.append([str(count), *seconds, f"{_peak(plan, plan.crowd, count=count) / 2**20:,.0f}"])
     words = (
         f"{plan.crowd}, 25 tokens, P=20, prefix, {recipe.steps} steps of {plan.batch} rows a prompt. Wall seconds of the whole "
         "training (CPU seconds in brackets) and the process's peak memory."
     )
     requirements = []
     if 16 in plan.counts:
-        one, sixteen = _peak(plan, plan.main, 1), _peak(plan, plan.main, 16)
+        one, sixteen = _peak(plan, plan.main), _peak(plan, plan.main, count=16)
         setting = f"{plan.main}, {_peak_words(plan)}"
         what = "memory for 16 prompts trained together, against one"
         requirements = [Requirement(what, sixteen / one, 1.2, 1.05, setting, "≤", ".2f")]
@@ -56,8 +59,8 @@ def memory(plan: Plan) -> Section:
     rows = []
     for setting in plan.settings:
         size = dict(tokens=setting.tokens, prompt=setting.prompt, position=setting.position)
-        found = {side: _peak(plan, setting.shape, 1, side=side, **size) for side in ("trainer", "ours")}
-        rows.append([setting.words(), *(f"{found[side] / 2**20:,.0f}" for side in ("trainer", "ours"))])
+        peaks = [_peak(plan, setting.shape, side=side, **size) for side in ("trainer", "ours")]
+        rows.append([setting.words(), *(f"{peak / 2**20:,.0f}" for peak in peaks)])
     kind = "allocated on the GPU" if plan.device == "cuda" else "resident set of a fresh process, libraries and model included"
     words = f"MiB at the peak ({kind}), one prompt, {_peak_words(plan)}. A suffix keeps the inputs' keys and values."
     return Section("Memory", words, ["Setting", "PEFT + Trainer", "Ours"], rows)
@@ -73,13 +76,13 @@ def growth(plan: Plan) -> Section:
         examples, start = shapes.examples(model, count, 25), shapes.start(model, length)
         epoch = math.ceil(count / plan.batch)
 
-        def side(position: str, examples: Any = examples, start: Any = start, epoch: int = epoch) -> Cost:
+        def side(position: Position, examples: Any = examples, start: Any = start, epoch: int = epoch) -> Cost:
             watch = Stopwatch(epoch, 2 * epoch)
-            ours.train(base, examples, start, position, shapes.Recipe(steps=2 * epoch, batch_size=plan.batch), watch)
+            ours.train(base, examples, start, shapes.Recipe(2 * epoch, plan.batch, position=position), watch)
             step = watch.per_step()
             return Cost(step.wall * epoch, step.cpu * epoch)
 
-        cost = alternate({"prefix": lambda s=side: s("prefix"), "suffix": lambda s=side: s("suffix")}, plan.rounds)
+        cost = alternate({"prefix": partial(side, "prefix"), "suffix": partial(side, "suffix")}, plan.rounds)
         rows.append([str(count), str(length), *(f"{cost[p].wall:.3g} ({cost[p].cpu:.3g})" for p in ("prefix", "suffix"))])
     words = f"{plan.crowd}, 25 tokens, batches of {plan.batch}: wall (CPU) seconds of the second epoch."
     return Section("Growth with rows and prompt length", words, ["Rows", "P", "Prefix", "Suffix + cache"], rows, numbers=0)
@@ -89,12 +92,9 @@ def _whole(call: Callable[[], None]) -> Callable[[], Cost]:
     return lambda: whole(call)
 
 
-def _peak(
-    plan: Plan, shape: str, count: int, *, side: str = "ours", tokens: int = 25, prompt: int = 20, position: str = "prefix"
-) -> int:
-    where = dict(shape=shape, device=plan.device, dtype=plan.dtype)
-    size = dict(rows=2 * plan.batch, batch=plan.batch, tokens=tokens, prompt=prompt, count=count)
-    return peak_bytes(side, **where, **size, position=position)
+def _peak(plan: Plan, shape: str, **changes: Any) -> int:
+    usual = dict(side="ours", device=plan.device, dtype=plan.dtype, rows=2 * plan.batch, batch=plan.batch, tokens=25, prompt=20)
+    return peak_bytes(Training.model_validate({"shape": shape, **usual, **changes}))
 
 
 def _peak_words(plan: Plan) -> str:

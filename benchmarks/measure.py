@@ -72,15 +72,12 @@ def whole(call: Callable[[], object]) -> Cost:
 
 def alternate(sides: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, Cost]:
     """Median cost of every side over ``rounds`` rounds, in each of which every side runs once."""
-    found: dict[str, list[Cost]] = {name: [] for name in sides}
-    gc.collect()
-    gc.freeze()  # else each collection below would go through everything that was ever imported
+    rounds_of: dict[str, list[Cost]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
             gc.collect()  # nobody pays for another side's garbage
-            found[name].append(side())
-    gc.unfreeze()
+            rounds_of[name].append(side())
     return {
         name: Cost(statistics.median(c.wall for c in costs), statistics.median(c.cpu for c in costs))
-        for name, costs in found.items()
+        for name, costs in rounds_of.items()
     }

@@ -8,13 +8,14 @@ On a GPU it is the most that torch had allocated there.
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from benchmarks import ours, peers, shapes
 from benchmarks.measure import Stopwatch
@@ -22,41 +23,43 @@ from benchmarks.measure import Stopwatch
 _ROOT = Path(__file__).parents[1]
 
 
-def peak_bytes(
-    side: str,
-    *,
-    shape: str,
-    device: str,
-    dtype: str,
-    rows: int,
-    batch: int,
-    tokens: int,
-    prompt: int,
-    position: str,
-    count: int = 1,
-) -> int:
-    """Peak of two epochs of training ``count`` prompts; ``side`` is ``ours`` or ``trainer``. Raises if the process fails."""
-    options = {name: value for name, value in locals().items()}
-    command = [sys.executable, "-m", "benchmarks.memory", json.dumps(options)]
+class Training(BaseModel):
+    """Two epochs of training ``count`` prompts together; ``trainer`` is PEFT's, for one prompt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    side: Literal["ours", "trainer"]
+    shape: str
+    device: str = "cpu"
+    dtype: str = "float32"
+    rows: int
+    batch: int
+    tokens: int
+    prompt: int
+    position: Literal["prefix", "suffix"] = "prefix"
+    count: int = 1
+
+
+def peak_bytes(training: Training) -> int:
+    """Peak of a training. Raises RuntimeError if its process fails."""
+    command = [sys.executable, "-m", "benchmarks.memory", training.model_dump_json()]
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=3600)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return int(done.stdout.strip().splitlines()[-1])
 
 
-def _main(options: dict[str, object]) -> int:
-    def number(name: str) -> int:
-        return int(str(options[name]))
-
-    model = shapes.build(str(options["shape"]), str(options["device"]), str(options["dtype"]))
-    recipe = shapes.Recipe(steps=2 * max(1, number("rows") // number("batch")), batch_size=number("batch"))
-    tasks = [shapes.examples(model, number("rows"), number("tokens"), seed) for seed in range(number("count"))]
-    starts = [shapes.start(model, number("prompt"), seed) for seed in range(number("count"))]
-    if options["side"] == "ours":
-        ours.train_joint(ours.base_of(model), tasks, starts, str(options["position"]), recipe)
+def _main(training: Training) -> int:
+    model = shapes.build(training.shape, training.device, training.dtype)
+    steps = 2 * max(1, training.rows // training.batch)
+    recipe = shapes.Recipe(steps=steps, batch_size=training.batch, position=training.position)
+    tasks = [shapes.examples(model, training.rows, training.tokens, seed) for seed in range(training.count)]
+    starts = [shapes.start(model, training.prompt, seed) for seed in range(training.count)]
+    if training.side == "ours":
+        ours.train_joint(ours.base_of(model), tasks, starts, recipe)
     else:
         peers.with_trainer(model, tasks[0], starts[0], recipe, Stopwatch(1, recipe.steps))
-    if options["device"] == "cuda":
+    if training.device == "cuda":
         return int(torch.cuda.max_memory_allocated())
     return _peak_resident_bytes()
 
@@ -71,4 +74,4 @@ def _peak_resident_bytes() -> int:
 
 
 if __name__ == "__main__":
-    print(_main(json.loads(sys.argv[1])))
+    print(_main(Training.model_validate_json(sys.argv[1])))

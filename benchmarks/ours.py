@@ -10,15 +10,16 @@ from torch import Tensor
 
 from benchmarks.measure import Stopwatch
 from benchmarks.shapes import LABELS, Example, Recipe
-from softprompt_core.base_model import BaseIdentity, BaseModel
-from softprompt_core.encoding import Row
+from softprompt_core.base_model import BaseIdentity
+from softprompt_core.base_model.label_tree import LabelTree
+from softprompt_core.base_model.loading import BaseModel
+from softprompt_core.base_model.tokens import TokenizedRow
 from softprompt_core.errors import Diverged
 from softprompt_core.forward import Engine, label_scores, plain_target_logits, rank_labels
-from softprompt_core.label_words import LabelTokens
-from softprompt_core.training import Job, Progress, Settings, TrainingRows, train_prompt, train_prompts
+from softprompt_core.training import Progress, TrainingJob, TrainingRows, TrainingSettings, train_prompt, train_prompts
 from softprompt_core.training.rows import epoch_batches
 
-_LABELS = LabelTokens.from_ids(tuple((label,) for label in LABELS))
+_LABELS = LabelTree.from_ids(tuple((label,) for label in LABELS))
 
 
 def base_of(model: Any) -> BaseModel:
@@ -27,7 +28,12 @@ def base_of(model: Any) -> BaseModel:
     return BaseModel(
         model=model,
         tokenizer=None,
-        identity=BaseIdentity(type(model).__name__, None, str(id(model)), model.get_input_embeddings().weight.shape[1]),
+        identity=BaseIdentity(
+            id=type(model).__name__,
+            revision=None,
+            fingerprint=str(id(model)),
+            hidden_size=model.get_input_embeddings().weight.shape[1],
+        ),
         kind="encoder_decoder" if config.is_encoder_decoder else "causal",
         context=None,
         device=model.device,
@@ -35,9 +41,9 @@ def base_of(model: Any) -> BaseModel:
     )
 
 
-def settings(recipe: Recipe) -> Settings:
+def settings(recipe: Recipe) -> TrainingSettings:
     """No checks in between: training is measured, and a check of the single validation row at either end."""
-    return Settings(
+    return TrainingSettings(
         optimizer="adamw",
         learning_rate=recipe.learning_rate,
         max_steps=recipe.steps,
@@ -54,7 +60,6 @@ def train(
     base: BaseModel,
     examples: Sequence[Example],
     start: Tensor,
-    position: str,
     recipe: Recipe,
     watch: Stopwatch | None = None,
     *,
@@ -71,31 +76,28 @@ def train(
         if watch is not None:
             watch.step(progress.loss)
 
-    job = Job(_rows(examples, labels_only), start, settings(recipe), seed=recipe.seed, on_progress=on_progress)
-    return train_prompt(base, job, position).weights
+    job = TrainingJob(_rows(examples, labels_only), start, settings(recipe), seed=recipe.seed, on_progress=on_progress)
+    return train_prompt(base, job, recipe.position).weights
 
 
-def train_joint(
-    base: BaseModel, tasks: Sequence[Sequence[Example]], starts: Sequence[Tensor], position: str, recipe: Recipe
-) -> list[Tensor]:
+def train_joint(base: BaseModel, tasks: Sequence[Sequence[Example]], starts: Sequence[Tensor], recipe: Recipe) -> list[Tensor]:
     """One prompt a task, all trained together on one base."""
     jobs = [
-        Job(_rows(examples, False), start, settings(recipe), seed=recipe.seed)
+        TrainingJob(_rows(examples, False), start, settings(recipe), seed=recipe.seed)
         for examples, start in zip(tasks, starts, strict=True)
     ]
-    found = []
-    for result in train_prompts(base, jobs, position):
+    weights = []
+    for result in train_prompts(base, jobs, recipe.position):
         if isinstance(result, Diverged):
             raise result
-        found.append(result.weights)
-    return found
+        weights.append(result.weights)
+    return weights
 
 
 def train_plainly(
     base: BaseModel,
     examples: Sequence[Example],
     start: Tensor,
-    position: str,
     recipe: Recipe,
     watch: Stopwatch,
     batches: Sequence[Sequence[int]],
@@ -105,7 +107,7 @@ def train_plainly(
     optimizer = torch.optim.AdamW([prompt], lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
     for step in range(recipe.steps):
         rows = _rows([examples[i] for i in batches[step]], False).train
-        logits = torch.cat(plain_target_logits(base, prompt, position, rows))
+        logits = torch.cat(plain_target_logits(base, prompt, recipe.position, rows))
         gold = torch.tensor([row.target_ids[0] for row in rows], device=logits.device)
         loss = torch.nn.functional.cross_entropy(logits, gold)
         optimizer.zero_grad(set_to_none=True)
@@ -120,12 +122,12 @@ def train_plainly(
 def batches(examples: Sequence[Example], recipe: Recipe) -> list[list[int]]:
     """The rows of every step as ``train`` takes them, so that other sides can be given the same."""
     lengths = [len(example.input_ids) for example in examples]
-    found: list[list[int]] = []
+    order: list[list[int]] = []
     epoch = 0
-    while len(found) < recipe.steps:
-        found += epoch_batches(lengths, recipe.batch_size, recipe.seed, epoch)
+    while len(order) < recipe.steps:
+        order += epoch_batches(lengths, recipe.batch_size, recipe.seed, epoch)
         epoch += 1
-    return found[: recipe.steps]
+    return order[: recipe.steps]
 
 
 def score(base: BaseModel, prompt: Tensor | None, position: str, examples: Sequence[Example]) -> Tensor:
@@ -137,10 +139,10 @@ def score(base: BaseModel, prompt: Tensor | None, position: str, examples: Seque
 def score_mixed(base: BaseModel, prompts: Sequence[Tensor], examples: Sequence[Example]) -> list[Tensor]:
     """The same with several tasks in each batch: row n has prompt n modulo their number."""
     engine = Engine(base, "prefix", [example.input_ids for example in examples], cache_bytes=0)
-    queries = [(place, place % len(prompts)) for place in range(len(examples))]
+    queries = [(row, row % len(prompts)) for row in range(len(examples))]
     return rank_labels(engine, prompts, [_LABELS] * len(prompts), queries)
 
 
 def _rows(examples: Sequence[Example], labels_only: bool) -> TrainingRows:
-    rows = [Row(example.input_ids, (example.target,)) for example in examples]
+    rows = [TokenizedRow(example.input_ids, (example.target,)) for example in examples]
     return TrainingRows(rows, rows[:1], _LABELS if labels_only else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks import shapes
 from benchmarks.measure import Cost
@@ -11,13 +11,13 @@ from benchmarks.measure import Cost
 
 @dataclass(frozen=True)
 class Setting:
-    """One comparison of training speed. ``wanted``: (at least, aim) against PEFT + Trainer, where the project promises one."""
+    """One comparison of training speed. ``promised``: (at least, aim) against PEFT + Trainer, where the project promises one."""
 
     shape: str
     tokens: int
     prompt: int
-    position: str
-    wanted: tuple[float, float] | None = None
+    position: Literal["prefix", "suffix"]
+    promised: tuple[float, float] | None = None
     labels_only: bool = False
 
     def words(self) -> str:
@@ -33,7 +33,7 @@ class Plan:
         settings: compared with both peers over ``rounds`` rounds; ``extras`` with the Trainer over one.
         equal_rows, equal_steps: size of the runs on equal batches, whose losses are laid side by side.
         counts: numbers of prompts K; ``crowd`` is the shape that they are trained on.
-        tasks: spec of the demo that the whole lifecycle is timed with; None leaves orchestration out.
+        task: spec of the demo that the whole lifecycle is timed with; None leaves orchestration out.
     """
 
     device: str
@@ -57,8 +57,8 @@ class Plan:
     matrix: int
     task: str | None
 
-    def judged(self, cost: Cost) -> float:
-        """The seconds that promises are judged by: on a CPU those of all threads, since other programs hardly change them."""
+    def counted(self, cost: Cost) -> float:
+        """The seconds that promises are measured in: on a CPU those of all threads, since other programs hardly change them."""
         return cost.cpu if self.device == "cpu" else cost.wall
 
     @property

@@ -3,7 +3,7 @@
     python -m benchmarks.positions --data DIR [--only subj,trec] [--steps 200] [--seeds 2] [--write docs/positions.md]
 
 Everything but the position is the same: the bundled base, 20 vectors, the default learning rate, equal rows and seeds. Prompts
-are trained and scored with the library's own stages; test rows choose nothing. DIR is that of ``benchmarks/real_data.py``.
+are trained and scored with the library's own steps; test rows choose nothing. DIR is that of ``benchmarks/real_data.py``.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.real_data import TASKS, spec
-from softprompt_core.base_model import load_base
-from softprompt_core.data import load_task_data, spread
+from softprompt_core.base_model.loading import load_base
+from softprompt_core.data import spread
 from softprompt_core.evaluation import metric_value
 from softprompt_core.evaluation.scoring import Scorer
+from softprompt_core.lifecycle.resolve import resolve
+from softprompt_core.lifecycle.tokenized import release
+from softprompt_core.lifecycle.train import train
 from softprompt_core.markdown import markdown_table
 from softprompt_core.soft_prompt import SoftPrompt
 from softprompt_core.spec import parse_spec
-from softprompt_core.stages.encoded import release
-from softprompt_core.stages.inputs import gather
-from softprompt_core.stages.trained import facts
-from softprompt_core.stages.training import train_seeds
 
 WAYS: dict[str, dict[str, Any]] = {
     "suffix": {"position": "suffix", "input": "{text}"},
@@ -43,17 +42,16 @@ def measure(name: str, way: str, data: Path, steps: int, seeds: int) -> dict[str
     value["prompt"] = {"position": WAYS[way]["position"], "length": 20}
     value["data"]["input"] = WAYS[way]["input"]
     value["training"] = {"max_steps": steps, "eval_every": max(steps // 4, 1), "seeds": seeds}
-    chosen = parse_spec(value)
-    inputs = gather(chosen)
+    task = resolve(parse_spec(value))
     began = time.monotonic()
-    trained = train_seeds(chosen, inputs)
+    trained = train(task)
     seconds = time.monotonic() - began
-    found = load_task_data(inputs.workspace.data)
-    scorer = Scorer(load_base(chosen.base_model), chosen, spread(found.splits["test"], TEST_ROWS), found.labels)
-    scores = [metric_value(scorer.soft(SoftPrompt.load(Path(one.prompt)), "candidate"), "accuracy") for one in trained]
-    best = [facts(one)["best_step"] for one in trained]
+    test = spread(task.data.splits["test"], TEST_ROWS)
+    scorer = Scorer(load_base(task.spec.base_model), task.spec, test, task.data.labels)
+    scores = [metric_value(scorer.soft(SoftPrompt.load(seed.prompt), "candidate"), "accuracy") for seed in trained]
+    best_steps = [seed.read_record()["best_step"] for seed in trained]
     release()
-    return {"scores": scores, "seconds": seconds, "best": best}
+    return {"scores": scores, "seconds": seconds, "best": best_steps}
 
 
 def page(results: dict[tuple[str, str], dict[str, Any]], steps: int, seeds: int, seconds: float, command: str) -> str:

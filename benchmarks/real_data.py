@@ -22,6 +22,8 @@ from typing import Any
 
 import yaml
 
+from softprompt_core.markdown import markdown_table
+
 STEPS = 300  # keeps the page within half an hour on one core (it took 23 minutes); the default would be up to 2,000
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -113,7 +115,6 @@ def results_page(results: list[dict[str, Any]], seconds: float) -> str:
         size = f"{result['size_bytes'] / 1000:.0f} kB" if result["size_bytes"] else "–"
         rows.append([result["task"], result["outcome"], *shown, f"{result['seconds']:.0f}", size])
     head = ["task", "outcome", "soft prompt", "best hard prompt", "majority class", "seconds", "version size"]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
     import torch
 
     machine = f"{torch.get_num_threads()} CPU threads ({platform.machine()}), torch {torch.__version__.split('+')[0]}"
@@ -128,8 +129,7 @@ hand-written ones on validation rows.
 The default learning rate and the loss over the labels were chosen on the demo tasks, with their test rows in view; these four
 sets played no part in that choice. One seed and one run each: no spread is known.
 
-{table}
-
+{markdown_table(head, rows)}
 Made by `python benchmarks/real_data.py --data DIR --write docs/results.md` in {seconds / 60:.0f} minutes on
 {machine}.
 """

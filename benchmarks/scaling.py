@@ -16,18 +16,18 @@ import json
 import os
 import random
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from benchmarks.scaling_page import render
+from benchmarks.scaling_results import Command, Registered, Results
 from tests.services.mlflow_server import MlflowServer
 from tests.services.postgres import Postgres
 from tests.services.prefect_server import PrefectServer
@@ -41,78 +41,46 @@ _FEW = 10  # over how many tasks a command is taken to show what it costs to sta
 
 
 @dataclass(frozen=True)
-class Command:
-    """One command: seconds, and the peak of its resident memory in bytes."""
+class StoreUnderTest:
+    """A store that tasks are registered in.
 
-    seconds: float
-    cpu: float
-    peak: int
-    out: str
+    Attributes:
+        environment: what names it to a command.
+        database_bytes: size of its database.
+        files: the folder of its artifacts.
+    """
 
+    name: str
+    environment: Mapping[str, str]
+    database_bytes: Callable[[], int]
+    files: Path
 
-@dataclass(frozen=True)
-class Registered:
-    """What registrations cost: seconds of every step and CPU seconds of every task; requests, bytes and files of one task."""
-
-    tasks: int
-    seconds: Mapping[str, Sequence[float]]
-    cpu: Sequence[float]
-    with_evidence: Mapping[str, Sequence[float]]
-    requests: float
-    database: float = 0.0
-    files: float = 0.0
-    file_bytes: float = 0.0
-    database_with_evidence: float = 0.0
-    files_with_evidence: float = 0.0
-    file_bytes_with_evidence: float = 0.0
-
-    def whole(self, part: slice) -> float:
-        """Median seconds of all steps together."""
-        return statistics.median(sum(steps) for steps in list(zip(*self.seconds.values(), strict=True))[part])
-
-    @property
-    def evidence(self) -> float:
-        """Median seconds of the reports, figures and tables of one task."""
-        steps = (self.with_evidence[name] for name in ("evidence before", "evidence after"))
-        return statistics.median(sum(both) for both in zip(*steps, strict=True))
+    def sizes(self) -> tuple[int, int, int]:
+        """Bytes of the database, number and bytes of the files."""
+        files = [path.stat().st_size for path in self.files.rglob("*") if path.is_file()]
+        return self.database_bytes(), len(files), sum(files)
 
 
-@dataclass
-class Found:
-    """Everything that was measured. ``few``: the same command over ``small`` tasks or none, for what it costs to start."""
-
-    tasks: int
-    registered: dict[str, Registered] = field(default_factory=dict)
-    status: dict[str, Command] = field(default_factory=dict)
-    fleet: dict[str, Command] = field(default_factory=dict)
-    deploys: dict[str, Command] = field(default_factory=dict)
-    few: dict[str, Command] = field(default_factory=dict)
-    small: int = 0
-    minutes: float = 0.0
-    scheduled: int = 0
-    scheduler_seconds: float = 0.0
-    prefect_bytes: int = 0
-
-
-def measure(found: Found, part: str, over_http: int, folder: Path) -> None:
-    """Measure one of ``PARTS`` and note it in ``found``."""
-    specs = write_specs(folder / "specs", found.tasks)
-    found.small = len(write_specs(folder / "few", _FEW))
+def measure(results: Results, part: str, over_http: int, folder: Path) -> None:
+    """Measure one of ``PARTS`` and note it in ``results``."""
+    specs = write_specs(folder / "specs", results.tasks)
+    results.small = len(write_specs(folder / "few", _FEW))
     if part == "sqlite":
         home = folder / "sqlite"
         size = (home / "mlflow.db").stat
-        _record(found, "SQLite", specs, {"SOFTPROMPT_HOME": str(home)}, lambda: size().st_size, home / "artifacts")
+        store = StoreUnderTest("SQLite", {"SOFTPROMPT_HOME": str(home)}, lambda: size().st_size, home / "artifacts")
+        _register(results, store, specs, specs)
     elif part == "postgres":
         if missing := Postgres.missing():
             raise SystemExit(f"part postgres: {missing}; leave it out with --parts sqlite,schedules")
-        more = write_specs(folder / "more", over_http, first=found.tasks)
+        more = write_specs(folder / "more", over_http, first=results.tasks)
         with Postgres() as postgres:
-            _on_postgres(found, specs, more, postgres.database("mlflow"), folder)
+            _on_postgres(results, specs, more, postgres.database("mlflow"), folder)
     else:
-        _deploy(found, specs, folder)
+        _deploy(results, specs, folder)
 
 
-def _on_postgres(found: Found, specs: list[Path], more: list[Path], database: str, folder: Path) -> None:
+def _on_postgres(results: Results, specs: list[Path], more: list[Path], database: str, folder: Path) -> None:
     """All tasks straight into the database; then ``more`` of them through a server that stands on it."""
 
     def size() -> int:
@@ -123,10 +91,10 @@ def _on_postgres(found: Found, specs: list[Path], more: list[Path], database: st
 
     home, served = folder / "postgres", folder / "served"
     environment = {"SOFTPROMPT_HOME": str(home), "MLFLOW_TRACKING_URI": database}
-    _record(found, "PostgreSQL", specs, environment, size, home / "artifacts")
+    _register(results, StoreUnderTest("PostgreSQL", environment, size, home / "artifacts"), specs, specs)
     with MlflowServer(database, served, folder / "mlflow") as server:
         environment = {"SOFTPROMPT_HOME": str(folder / "http"), "MLFLOW_TRACKING_URI": server.url}
-        _record(found, "MLflow server", more, environment, size, served, asked=specs)
+        _register(results, StoreUnderTest("MLflow server", environment, size, served), more, specs)
 
 
 def write_specs(folder: Path, count: int, first: int = 0) -> list[Path]:
@@ -160,74 +128,71 @@ def write_specs(folder: Path, count: int, first: int = 0) -> list[Path]:
     return paths
 
 
-def _record(
-    found: Found,
-    store: str,
-    specs: list[Path],
-    environment: dict[str, str],
-    size: Callable[[], int],
-    files: Path,
-    asked: list[Path] | None = None,
-) -> None:
-    """Register all specs, some with their evidence, then ask how ``asked`` (default: the same) stand."""
-    _say(f"{store}: {len(specs)} registrations")
+def _register(results: Results, store: StoreUnderTest, specs: list[Path], listed: list[Path]) -> None:
+    """Register all specs, some with their evidence, then run the commands over the tasks of ``listed``."""
+    _print(f"{store.name}: {len(specs)} registrations")
     few = specs[: min(_WITH_EVIDENCE, len(specs) // 2)]
     rest = specs[len(few) :]
+    environment = store.environment
     _softprompt(environment, "status")  # makes the tables
-    sizes = [(size(), *_files(files))]
-    found.few.setdefault("status", _softprompt(environment, "status", "--json"))  # there is nothing yet
+    sizes = [store.sizes()]
+    results.few.setdefault("status", _softprompt(environment, "status", "--json"))  # there is nothing yet
     laps = []
     for part, options in ((few, ["--evidence"]), (rest, [])):
         done = _run([sys.executable, "-m", "benchmarks.registrations", *map(str, part), *options], environment)
         laps.append(json.loads(done.out.splitlines()[-1]))
-        sizes.append((size(), *_files(files)))
-    before, full, all_ = sizes
-    with_evidence = [(b - a) / len(few) for a, b in zip(before, full, strict=True)]
-    without = [(b - a) / len(rest) for a, b in zip(full, all_, strict=True)]
-    found.registered[store] = Registered(
-        len(specs),
-        laps[1]["seconds"],
-        laps[1]["cpu"],
-        laps[0]["seconds"],
-        laps[0]["requests"] / len(few),
-        *without,
-        *with_evidence,
+        sizes.append(store.sizes())
+    empty, with_few, with_all = sizes
+    with_evidence = [(after - before) / len(few) for before, after in zip(empty, with_few, strict=True)]
+    without = [(after - before) / len(rest) for before, after in zip(with_few, with_all, strict=True)]
+    results.registered[store.name] = Registered(
+        tasks=len(specs),
+        seconds=laps[1]["seconds"],
+        cpu=laps[1]["cpu"],
+        with_evidence=laps[0]["seconds"],
+        requests=laps[0]["requests"] / len(few),
+        database=without[0],
+        files=without[1],
+        file_bytes=without[2],
+        database_with_evidence=with_evidence[0],
+        files_with_evidence=with_evidence[1],
+        file_bytes_with_evidence=with_evidence[2],
     )
-    _say(f"{store}: status and fleet --dry-run")
-    found.status[store] = _softprompt(environment, "status", "--json")
-    folder = (asked or specs)[0].parent
-    if "fleet" not in found.few and found.tasks > found.small:
-        found.few["fleet"] = _softprompt(environment, "fleet", str(folder.parent / "few"), "--dry-run", "--json")
-    found.fleet[store] = _softprompt(environment, "fleet", str(folder), "--dry-run", "--json")
-    outcomes = {result["outcome"] for result in json.loads(found.fleet[store].out)}
+    _print(f"{store.name}: status and fleet --dry-run")
+    results.status[store.name] = _softprompt(environment, "status", "--json")
+    folder = listed[0].parent
+    if "fleet" not in results.few and results.tasks > results.small:
+        results.few["fleet"] = _softprompt(environment, "fleet", str(folder.parent / "few"), "--dry-run", "--json")
+    results.fleet[store.name] = _softprompt(environment, "fleet", str(folder), "--dry-run", "--json")
+    outcomes = {result["outcome"] for result in json.loads(results.fleet[store.name].out)}
     if outcomes != {"unchanged"}:
-        raise RuntimeError(f"fleet --dry-run on {store} should have found nothing to do, and found {outcomes}")
+        raise RuntimeError(f"fleet --dry-run on {store.name} should have nothing to do, and ended in {outcomes}")
 
 
-def _deploy(found: Found, specs: list[Path], folder: Path) -> None:
+def _deploy(results: Results, specs: list[Path], folder: Path) -> None:
     """Deploy twice; then see what the scheduler makes of all the schedules."""
     import httpx
 
-    _say("deploy")
-    place = folder / "prefect"
+    _print("deploy")
+    home = folder / "prefect"
     file = folder / "environment.yaml"
     file.write_text("work_pool: {name: scaling}\n", encoding="utf-8")
-    with PrefectServer(place) as server:
+    with PrefectServer(home) as server:
         environment = {"SOFTPROMPT_HOME": str(folder / "deployer"), "PREFECT_API_URL": server.url}
         command = ("deploy", str(specs[0].parent), "--environment", str(file), "--json")
-        found.few["deploy"] = _softprompt(environment, "deploy", "few", *command[2:], "--dry-run", cwd=folder)
+        results.few["deploy"] = _softprompt(environment, "deploy", "few", *command[2:], "--dry-run", cwd=folder)
         began = time.monotonic()
         for name in ("first", "unchanged"):
-            found.deploys[name] = _softprompt(environment, *command, cwd=folder)
-        _say("scheduler")
-        scheduled, still = -1, time.monotonic()
-        while time.monotonic() - still < 90:  # the scheduler looks once a minute
+            results.deploys[name] = _softprompt(environment, *command, cwd=folder)
+        _print("scheduler")
+        scheduled, last_change = -1, time.monotonic()
+        while time.monotonic() - last_change < 90:  # the scheduler looks once a minute
             count = int(httpx.post(f"{server.url}/flow_runs/count", json={}, timeout=60).raise_for_status().json())
             if count != scheduled:
-                scheduled, still = count, time.monotonic()
+                scheduled, last_change = count, time.monotonic()
             time.sleep(3)
-        found.scheduled, found.scheduler_seconds = scheduled, still - began
-    found.prefect_bytes = sum(path.stat().st_size for path in place.glob("prefect.db*"))
+        results.scheduled, results.scheduler_seconds = scheduled, last_change - began
+    results.prefect_bytes = sum(path.stat().st_size for path in home.glob("prefect.db*"))
 
 
 def _softprompt(environment: Mapping[str, str], *arguments: str, cwd: Path = _ROOT) -> Command:
@@ -235,10 +200,10 @@ def _softprompt(environment: Mapping[str, str], *arguments: str, cwd: Path = _RO
 
 
 def _run(command: list[str], environment: Mapping[str, str], cwd: Path = _ROOT) -> Command:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_", "SOFTPROMPT_"))}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_", "SOFTPROMPT_"))}
     began = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        env = {**ours, "PYTHONPATH": str(_ROOT), **environment}
+        env = {**own, "PYTHONPATH": str(_ROOT), **environment}
         process = subprocess.Popen(command, cwd=cwd, env=env, stdout=out, stderr=err)
         _, state, used = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
@@ -247,29 +212,20 @@ def _run(command: list[str], environment: Mapping[str, str], cwd: Path = _ROOT) 
         err.seek(0)
         if process.returncode:
             raise RuntimeError(f"{command[2:5]} ended with {process.returncode}: {err.read()[-3000:].decode(errors='replace')}")
-        return Command(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, out.read().decode())
+        return Command(seconds=seconds, cpu=used.ru_utime + used.ru_stime, peak=used.ru_maxrss * 1024, out=out.read().decode())
 
 
-def _files(folder: Path) -> tuple[int, int]:
-    """Number and bytes of the files below a folder."""
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return len(sizes), sum(sizes)
+def _print(message: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {message} …", file=sys.stderr, flush=True)
 
 
-def _say(words: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {words} …", file=sys.stderr, flush=True)
-
-
-def _read(path: Path | None, tasks: int) -> Found:
+def _read(path: Path | None, tasks: int) -> Results:
     if path is None or not path.exists():
-        return Found(tasks)
-    value = json.loads(path.read_text(encoding="utf-8"))
-    kinds = {"registered": Registered, "status": Command, "fleet": Command, "deploys": Command, "few": Command}
-    made = {key: {name: kind(**one) for name, one in value.pop(key).items()} for key, kind in kinds.items()}
-    found = Found(**value, **made)
-    if found.tasks != tasks:
-        raise SystemExit(f"{path} is about {found.tasks} tasks, not {tasks}")
-    return found
+        return Results(tasks=tasks)
+    results = Results.model_validate_json(path.read_text(encoding="utf-8"))
+    if results.tasks != tasks:
+        raise SystemExit(f"{path} is about {results.tasks} tasks, not {tasks}")
+    return results
 
 
 def main() -> None:
@@ -285,15 +241,15 @@ def main() -> None:
     parts = [part for part in options.parts.split(",") if part]
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    found = _read(options.results, options.tasks)
+    results = _read(options.results, options.tasks)
     for part in parts:
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            measure(found, part, options.over_http, Path(folder))
-        found.minutes += (time.monotonic() - began) / 60
+            measure(results, part, options.over_http, Path(folder))
+        results.minutes += (time.monotonic() - began) / 60
         if options.results is not None:
-            options.results.write_text(json.dumps(asdict(found)), encoding="utf-8")
-    text = render(found)
+            options.results.write_text(results.model_dump_json(), encoding="utf-8")
+    text = render(results)
     if options.write is None:
         print(text)
         return

@@ -10,7 +10,7 @@ from benchmarks import ours, shapes
 from benchmarks.measure import Cost, alternate, whole
 from benchmarks.page import Requirement, Section
 from benchmarks.plan import Plan
-from softprompt_core.base_model import BaseModel
+from softprompt_core.base_model.loading import BaseModel
 
 _TASKS = (1, 8, 64)
 
@@ -33,13 +33,13 @@ def scoring(plan: Plan) -> Section:
         for prompt in (None, *prompts.values()):  # warm-up, after which the prompts' keys and values are kept
             ours.score(base, prompt, "prefix", examples[:8])
         cost = alternate(sides, rounds)
-        bare = plan.judged(cost["no prompt"])
+        bare = plan.counted(cost["no prompt"])
         rows += [
-            [f"{tokens} tokens, {side}", f"{len(examples) / plan.judged(c):,.0f}", f"{bare / plan.judged(c):.2f}"]
+            [f"{tokens} tokens, {side}", f"{len(examples) / plan.counted(c):,.0f}", f"{bare / plan.counted(c):.2f}"]
             for side, c in cost.items()
         ]
         if tokens == 25:
-            ratio = bare / plan.judged(cost["P=20, prefix"])
+            ratio = bare / plan.counted(cost["P=20, prefix"])
             setting = f"{plan.main}, {tokens} tokens, P=20, prefix, {len(examples)} rows"
             requirements.append(
                 Requirement("scoring with a prompt against without, rows/s", ratio, 0.9, 1.0, setting, digits=".2f")
@@ -66,12 +66,12 @@ def _mixed(plan: Plan, base: BaseModel, rounds: int) -> tuple[list[list[str]], R
     ours.score_mixed(base, prompts, examples[: len(prompts)])  # likewise
     sides = {f"{tasks} tasks": scored(tasks) for tasks in _TASKS}
     cost = alternate(sides, rounds)
-    one = plan.judged(cost["1 tasks"])
+    one = plan.counted(cost["1 tasks"])
     rows = [
-        [f"25 tokens, P=20, prefix, {side} mixed", f"{len(examples) / plan.judged(c):,.0f}", f"{one / plan.judged(c):.2f}"]
+        [f"25 tokens, P=20, prefix, {side} mixed", f"{len(examples) / plan.counted(c):,.0f}", f"{one / plan.counted(c):.2f}"]
         for side, c in cost.items()
     ]
     what = "64 tasks mixed in a batch against 1 task, rows/s"
     return rows, Requirement(
-        what, one / plan.judged(cost["64 tasks"]), 0.8, 1.0, f"{plan.main}, {len(examples)} rows", digits=".2f"
+        what, one / plan.counted(cost["64 tasks"]), 0.8, 1.0, f"{plan.main}, {len(examples)} rows", digits=".2f"
     )

@@ -7,7 +7,7 @@ started for a memory measurement builds the same things again. Dropout is zero: 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,11 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimiser settings that every side follows: AdamW, clipping, linear decay to 2 % of the peak, no warm-up."""
+    """Optimiser settings that every side follows: AdamW, clipping, linear decay to 2 % of the peak, no warm-up.
+
+    Attributes:
+        position: where our prompts stand; the peers know prefix prompts only.
+    """
 
     steps: int
     batch_size: int = 32
@@ -35,6 +39,7 @@ class Recipe:
     max_grad_norm: float = 1.0
     betas: tuple[float, float] = (0.9, 0.98)
     seed: int = 0
+    position: Literal["prefix", "suffix"] = "prefix"
 
     def rate(self, step: int) -> float:
         return self.learning_rate * max(1 - step / self.steps, 0.02)
@@ -90,12 +95,12 @@ def examples(model: Any, count: int, mean_tokens: int, seed: int = 0) -> list[Ex
     random = np.random.default_rng([seed, mean_tokens])
     lengths = random.lognormal(np.log(mean_tokens) - _SPREAD**2 / 2, _SPREAD, count).round().clip(4, 4 * mean_tokens)
     vocabulary = min(model.config.vocab_size, 30_000)
-    made = []
-    for place, length in enumerate(lengths.astype(int)):
-        label = place % len(LABELS)
+    rows = []
+    for index, length in enumerate(lengths.astype(int)):
+        label = index % len(LABELS)
         words = random.integers(40, vocabulary, length - 1).tolist()
-        made.append(Example((*words, 20 + label), LABELS[label]))
-    return made
+        rows.append(Example((*words, 20 + label), LABELS[label]))
+    return rows
 
 
 def start(model: Any, length: int, seed: int = 0) -> Tensor:

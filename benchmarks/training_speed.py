@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -47,7 +47,7 @@ def _compare(plan: Plan, setting: Setting, rounds: int, peak: float) -> tuple[li
     def timed(train: Callable[[shapes.Recipe, Stopwatch], Any], skip: int) -> Callable[[], Cost]:
         def side() -> Cost:
             watch = Stopwatch(skip, skip + epoch)
-            train(shapes.Recipe(steps=skip + epoch, batch_size=plan.batch), watch)
+            train(shapes.Recipe(skip + epoch, plan.batch, position=setting.position), watch)
             return watch.per_step()
 
         return side
@@ -56,7 +56,7 @@ def _compare(plan: Plan, setting: Setting, rounds: int, peak: float) -> tuple[li
     if plan.by_hand and rounds > 1:
         sides["loop"] = timed(lambda recipe, watch: peers.by_hand(model, examples, start, recipe, watch), 1)
     sides["ours"] = timed(
-        lambda recipe, watch: ours.train(base, examples, start, setting.position, recipe, watch, labels_only=setting.labels_only),
+        lambda recipe, watch: ours.train(base, examples, start, recipe, watch, labels_only=setting.labels_only),
         epoch,
     )
     cost = alternate(sides, rounds)
@@ -76,30 +76,29 @@ def _compare(plan: Plan, setting: Setting, rounds: int, peak: float) -> tuple[li
         work = useful(model, lengths, setting.prompt, setting.position, plan.batch) / epoch
         share = f"{work / busy / peak:.0%}"
     row = [setting.words(), seconds("trainer"), seconds("loop"), seconds("ours"), ratio("trainer"), ratio("loop"), share]
-    if setting.wanted is None:
+    if setting.promised is None:
         return row, None
     what = f"training step against PEFT + Trainer: {setting.tokens} tokens, P={setting.prompt}, {setting.position}"
     if setting.position == "suffix":
         what += " + cache, after the first epoch"
-    least, aim = setting.wanted
+    least, aim = setting.promised
     where = f"{setting.shape}, batches of {plan.batch}, {plan.clock}"
-    return row, Requirement(what, plan.judged(cost["trainer"]) / plan.judged(own), least, aim, where)
+    return row, Requirement(what, plan.counted(cost["trainer"]) / plan.counted(own), least, aim, where)
 
 
 def equality(plan: Plan) -> Section:
     """The loss of the last step when every side is given the same batches, and the largest difference over all steps."""
     rows = []
     worst = 0.0
-    for position in ("prefix", "suffix"):
+    positions: tuple[Literal["prefix", "suffix"], ...] = ("prefix", "suffix")
+    for position in positions:
         losses = _losses(plan, position)
         plain = losses["plain path"]
-        for side, found in losses.items():
-            apart = max(abs(a - b) / abs(b) for a, b in zip(found, plain, strict=True))
-            rows.append(
-                [f"{position}: {side}", f"{found[-1]:.7f}", f"{abs(found[-1] - plain[-1]) / abs(plain[-1]):.1e}", f"{apart:.1e}"]
-            )
+        for side, values in losses.items():
+            differences = [abs(a - b) / abs(b) for a, b in zip(values, plain, strict=True)]
+            rows.append([f"{position}: {side}", f"{values[-1]:.7f}", f"{differences[-1]:.1e}", f"{max(differences):.1e}"])
             if side == "ours":
-                worst = max(worst, abs(found[-1] - plain[-1]) / abs(plain[-1]))
+                worst = max(worst, differences[-1])
     words = (
         f"{plan.equal_steps} steps on {plan.main} in float32, 25 tokens, P=20, on every side with the same batches of "
         f"{plan.equal_rows} rows in the same order. *Plain path*: the readable statement of the method, one row at a time, no "
@@ -110,11 +109,11 @@ def equality(plan: Plan) -> Section:
     return Section("Equal losses", words, ["Side", "Final loss", "Difference", "Largest of all steps"], rows, [requirement])
 
 
-def _losses(plan: Plan, position: str) -> dict[str, list[float]]:
+def _losses(plan: Plan, position: Literal["prefix", "suffix"]) -> dict[str, list[float]]:
     model = shapes.build(plan.main, plan.device, "float32")  # in half precision rounding alone would differ by more
     examples = shapes.examples(model, 2 * plan.equal_rows, 25)
     start, base = shapes.start(model, 20), ours.base_of(model)
-    recipe = shapes.Recipe(steps=plan.equal_steps, batch_size=plan.equal_rows)
+    recipe = shapes.Recipe(plan.equal_steps, plan.equal_rows, position=position)
     order = ours.batches(examples, recipe)
 
     def losses(train: Callable[[Stopwatch], Any]) -> list[float]:
@@ -122,11 +121,11 @@ def _losses(plan: Plan, position: str) -> dict[str, list[float]]:
         train(watch)
         return watch.losses
 
-    found = {
-        "plain path": losses(lambda w: ours.train_plainly(base, examples, start, position, recipe, w, order)),
-        "ours": losses(lambda w: ours.train(base, examples, start, position, recipe, w)),
+    sides = {
+        "plain path": losses(lambda w: ours.train_plainly(base, examples, start, recipe, w, order)),
+        "ours": losses(lambda w: ours.train(base, examples, start, recipe, w)),
     }
     if position == "prefix":
-        found["PEFT + Trainer"] = losses(lambda w: peers.with_trainer(model, examples, start, recipe, w, order))
-        found["PEFT, own loop"] = losses(lambda w: peers.by_hand(model, examples, start, recipe, w, order))
-    return found
+        sides["PEFT + Trainer"] = losses(lambda w: peers.with_trainer(model, examples, start, recipe, w, order))
+        sides["PEFT, own loop"] = losses(lambda w: peers.by_hand(model, examples, start, recipe, w, order))
+    return sides

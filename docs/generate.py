@@ -6,7 +6,7 @@ import argparse
 import inspect
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import typer
 
 from flows.cli import app
 from softprompt_core.errors import Health, NoOutcome, Outcome, Validity
+from softprompt_core.markdown import markdown_table
 from softprompt_core.spec import json_schema
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -28,18 +29,24 @@ MEANINGS = {
     Outcome.INVALID: "The spec or the data is wrong; nothing was trained or changed.",
     Outcome.DIVERGED: "Training produced no finite prompt.",
     Outcome.UNAVAILABLE: "MLflow, Prefect or the base model cannot be reached, or something else broke (traceback on stderr).",
+    NoOutcome.TRIGGERED: "The run was started, and without `--wait` nobody looks how it ends.",
+    NoOutcome.CANCELLED: "Somebody cancelled the run, or Prefect did because another run of the task was under way.",
+    NoOutcome.TIMED_OUT: "`--timeout` ran out; the run goes on.",
+    Health.HEALTHY: "New rows show no drop; without labels, inputs and answers look like those of the training.",
+    Health.DEGRADED: "The headline metric has surely fallen by more than `monitor.margin`.",
+    Health.UNKNOWN: "Too few or unusable rows, shifted inputs without labels, or no champion.",
+    Validity.HOLDS: "Trained on this very base, or its vectors pass the task's gates on it.",
+    Validity.FAILS: "Its vectors do not pass the gates on the base.",
+    Validity.CANNOT: "It cannot be tried there: vectors of another width, no gates, or data or base that cannot be read.",
 }
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; line breaks and bars inside a cell are kept from breaking it."""
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def code(value: object) -> str:
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return markdown_table(headings, rows).rstrip()
 
 
 # -- softprompt schema ----------------------------------------------------------------------------------------------------
@@ -47,12 +54,11 @@ def code(value: object) -> str:
 
 def spec_page(schema: Mapping[str, Any]) -> str:
     """One section a part of the spec, one row a key; parts in the order in which a reader meets them."""
-    sections = [
+    introduction = (
         "# The spec\n\nOne YAML file a task. Other keys are refused. `softprompt schema` prints the same as JSON Schema; "
-        f"editors can read it from [{SCHEMA}]({SCHEMA}).",
-        *_parts(schema, schema["$defs"], ""),
-    ]
-    return "\n\n".join(sections)
+        f"editors can read it from [{SCHEMA}]({SCHEMA})."
+    )
+    return "\n\n".join([introduction, *_parts(schema, schema["$defs"], "")])
 
 
 def _parts(part: Mapping[str, Any], parts: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -91,10 +97,10 @@ def _reference(field: Mapping[str, Any]) -> str | None:
 
 
 def _type(field: Mapping[str, Any]) -> str:
-    return " or ".join(dict.fromkeys(_one_type(branch) for branch in _branches(field)))
+    return " or ".join(dict.fromkeys(_branch_type(branch) for branch in _branches(field)))
 
 
-def _one_type(branch: Mapping[str, Any]) -> str:
+def _branch_type(branch: Mapping[str, Any]) -> str:
     if "$ref" in branch:
         return "mapping"
     if "const" in branch:
@@ -128,9 +134,9 @@ def commands_page(command: Any, program: str = "softprompt") -> str:
     Args:
         command: what ``typer.main.get_command`` returns. Typer brings its own copy of click, so no class of click's is named.
     """
-    found = list(_commands(command, program))
-    contents = "\n".join(f"- [`{name}`](#{name.replace(' ', '-')}): {_summary(each)}" for name, each in found)
-    return "\n\n".join(["# The command line", contents, *(_command(each, name) for name, each in found)])
+    commands = list(_commands(command, program))
+    contents = "\n".join(f"- [`{name}`](#{name.replace(' ', '-')}): {_summary(inner)}" for name, inner in commands)
+    return "\n\n".join(["# The command line", contents, *(_section(inner, name) for name, inner in commands)])
 
 
 def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -149,23 +155,15 @@ def _summary(command: Any) -> str:
     return " ".join(_help(command).partition("\n\n")[0].split())
 
 
-def _command(command: Any, name: str) -> str:
+def _section(command: Any, name: str) -> str:
     context = typer.Context(command, info_name=name)
     usage = " ".join([name, *command.collect_usage_pieces(context)])
-    shown = [p for p in command.params if not p.hidden]
-    arguments = [
-        (code(p.display_name_raw), _parameter_type(p, context), _parameter_default(p), p.help or "")
-        for p in shown
-        if p.param_type_name == "argument"
-    ]
-    options = [
-        (_names(p), _parameter_type(p, context), _parameter_default(p), p.help or "")
-        for p in shown
-        if p.param_type_name == "option"
-    ]
-    tables = [
-        table((kind, "Type", "Default", "Meaning"), rows) for kind, rows in (("Argument", arguments), ("Option", options)) if rows
-    ]
+    rows: dict[str, list[tuple[str, ...]]] = {"argument": [], "option": []}
+    for p in command.params:
+        if not p.hidden:
+            names = _names(p) if p.param_type_name == "option" else code(p.display_name_raw)
+            rows[p.param_type_name].append((names, _parameter_type(p, context), _parameter_default(p), p.help or ""))
+    tables = [table((kind.capitalize(), "Type", "Default", "Meaning"), lines) for kind, lines in rows.items() if lines]
     return "\n\n".join([f"## `{name}`", _help(command), f"```console\n$ {usage}\n```", *tables])
 
 
@@ -194,91 +192,68 @@ def _parameter_default(parameter: Any) -> str:
     return code(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
 
 
-HEALTH_MEANINGS = {
-    Health.HEALTHY: "Fresh rows show no drop; without labels, inputs and answers look like those of the training.",
-    Health.DEGRADED: "The headline metric has surely fallen by more than `monitor.margin`.",
-    Health.UNKNOWN: "Too few or unusable rows, shifted inputs without labels, or no champion.",
-}
-VALIDITY_MEANINGS = {
-    Validity.HOLDS: "Trained on this very base, or its vectors pass the task's gates on it.",
-    Validity.FAILS: "Its vectors do not pass the gates on the base.",
-    Validity.CANNOT: "It cannot be tried there: vectors of another width, no gates, or data or base that cannot be read.",
-}
-
-
-NO_OUTCOME_MEANINGS = {
-    NoOutcome.TRIGGERED: "The run was started, and without `--wait` nobody looks how it ends.",
-    NoOutcome.CANCELLED: "Somebody cancelled the run, or Prefect did because another run of the task was under way.",
-    NoOutcome.TIMED_OUT: "`--timeout` ran out; the run goes on.",
-}
-
 # -- outcomes -------------------------------------------------------------------------------------------------------------
 
 
 def outcomes_page() -> str:
-    rows = [(code(outcome.value), str(outcome.exit_code), MEANINGS[outcome]) for outcome in Outcome]
     return "\n\n".join(
         [
             "# Outcomes and exit codes",
             "Every lifecycle ends in exactly one outcome. The Prefect state's name, the MLflow run's tag `softprompt.outcome`, "
             "the command's last line and `--json` all say the same one.",
-            table(("Outcome", "Exit", "Meaning"), rows),
+            _codes("Outcome", Outcome),
             "A dry run (`--dry-run`) ends in the outcome that it would have been, with its exit code; state and last line say "
             "`Dry run: …`.",
             "## Of a run that is followed from elsewhere\n\n`softprompt run --deployment` ([ci](../ci.md)) can also end so. No "
             "lifecycle does.",
-            table(
-                ("`softprompt run --deployment`", "Exit", "Meaning"),
-                [(code(why.value), str(why.exit_code), meaning) for why, meaning in NO_OUTCOME_MEANINGS.items()],
-            ),
+            _codes("`softprompt run --deployment`", NoOutcome),
             "## After a lifecycle\n\nTwo commands look at champions and change nothing about them "
             "([monitoring](../monitoring.md)). "
             "With several tasks the largest code counts; 40 and 50 mean what they mean above.",
-            table(
-                ("`softprompt monitor`", "Exit", "Meaning"),
-                [(code(health.value), str(health.exit_code), meaning) for health, meaning in HEALTH_MEANINGS.items()],
-            ),
-            table(
-                ("`softprompt revalidate`", "Exit", "Meaning"),
-                [(code(validity.value), str(validity.exit_code), meaning) for validity, meaning in VALIDITY_MEANINGS.items()],
-            ),
+            _codes("`softprompt monitor`", Health),
+            _codes("`softprompt revalidate`", Validity),
         ]
     )
 
 
+def _codes(heading: str, endings: Iterable[Outcome | NoOutcome | Health | Validity]) -> str:
+    rows = [(code(ending.value), str(ending.exit_code), MEANINGS[ending]) for ending in endings]
+    return table((heading, "Exit", "Meaning"), rows)
+
+
 def pages() -> dict[str, str]:
     """File name → text of every file in docs/reference."""
-    commands = commands_page(typer.main.get_command(app))
-    made = {
-        "commands.md": commands,
+    schema = json_schema()
+    texts = {
+        "commands.md": commands_page(typer.main.get_command(app)),
         "outcomes.md": outcomes_page(),
-        "spec.md": spec_page(json_schema()),
+        "spec.md": spec_page(schema),
     }
     # JSON has no comments, so the schema goes without the header.
-    schema = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
-    return {**{name: HEADER + text.strip() + "\n" for name, text in made.items()}, SCHEMA: schema}
+    schema_text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return {**{name: HEADER + text.strip() + "\n" for name, text in texts.items()}, SCHEMA: schema_text}
 
 
-def stale(folder: Path, wanted: Mapping[str, str]) -> list[str]:
+def stale(folder: Path, pages: Mapping[str, str]) -> list[str]:
     """Names of pages that are missing, differ, or stand in the folder without being made here."""
-    found = {path.name: path.read_text(encoding="utf-8") for kind in ("md", "json") for path in folder.glob(f"*.{kind}")}
-    return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    present = {path.name: path.read_text(encoding="utf-8") for kind in ("md", "json") for path in folder.glob(f"*.{kind}")}
+    return sorted(name for name in present.keys() | pages.keys() if present.get(name) != pages.get(name))
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is stale")
     check = parser.parse_args(arguments).check
-    wanted = pages()
-    changed = stale(REFERENCE, wanted)
+    texts = pages()
+    changed = stale(REFERENCE, texts)
     if check:
         for name in changed:
             print(f"docs/reference/{name}: stale\n  → run `make docs`", file=sys.stderr)
         return int(bool(changed))
     REFERENCE.mkdir(exist_ok=True)
     for name in changed:
-        if name in wanted:
-            (REFERENCE / name).write_text(wanted[name], encoding="utf-8", newline="\n")
+        if name in texts:
+            (REFERENCE / name).write_text(texts[name], encoding="utf-8", newline="\n")
         else:
             (REFERENCE / name).unlink()
         print(f"docs/reference/{name}")

@@ -11,9 +11,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from flows.handover import final_state
+from flows.final_states import final_state
 from softprompt_core.errors import Outcome, SoftpromptError
-from tasks.promotion import review_version
+from tasks.decisions import review_version
 
 
 @flow(name="softprompt-approval")
@@ -34,12 +34,11 @@ def approval(
         reason: Why, in a sentence. It stands in the ledger.
     """
     try:
-        done = review_version(name, version, decision, by, reason)
+        review = review_version(name, version, decision, by, reason)
     except SoftpromptError as error:
-        outcome, reason = error.outcome, str(error)
-        found = {"outcome": outcome.value, "reason": reason}
-        return final_state(outcome.state_name, reason, found, failed=outcome is not Outcome.REJECTED)
-    return final_state(done.outcome.state_name, done.reason, done.to_json(), failed=False)
+        failure = {"outcome": error.outcome.value, "reason": str(error)}
+        return final_state(error.outcome.state_name, str(error), failure, failed=error.outcome is not Outcome.REJECTED)
+    return final_state(review.outcome.state_name, review.reason, review, failed=False)
 
 
 if __name__ == "__main__":

@@ -4,84 +4,101 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import Literal
 
-from flows.aftermath import crash_lost_flow_runs, died, lost_flow_runs, spooled, unfinished
-from flows.findings import Finding
+from flows import orphans
+from flows.findings import Finding, ok, problem, warning
 from softprompt_core import settings
 from softprompt_core.errors import SoftpromptError
-from softprompt_core.stages.workspace import home
+from softprompt_core.settings import home
+from softprompt_core.store import failures, flushing, registration, runs, versions
+from softprompt_core.store.addresses import Addresses
+from softprompt_core.store.connection import Store
+from softprompt_core.store.ledger import lock, reconcile
 
 _NEEDED_GB = 2.0
-_NAMES = {"_record": "mlflow", "spooled": "metrics", "died": "runs", "unfinished": "registered", "lost_flow_runs": "flow runs"}
 
 
 def examine() -> list[Finding]:
-    """Run every check; a check that fails does not stop the others."""
-    found = [*_all(_versions, _disk, spooled, _base)]
-    for server, checks in ((_record, (_ledger, died, unfinished)), (_prefect, (lost_flow_runs,))):
-        answer = [*_all(server)]
-        # What cannot be asked need not be complained about once more for every question.
-        found += answer if any(one.status == "problem" for one in answer) else [*answer, *_all(*checks)]
-    return found
+    """Run every check; one that fails does not stop the others."""
+    findings = [
+        *_safely("versions", _versions()),
+        *_safely("disk", _disk()),
+        *_safely("metrics", orphans.unsent_metrics()),
+        *_safely("base", _base()),
+    ]
+    store: Store | None = None
+    try:
+        store = Store.connect()
+        findings += _mlflow(store)
+    except Exception as error:
+        findings.append(_problem("mlflow", error))
+        store = None  # what cannot be asked need not be complained about once more for every question
+    if store is not None:
+        findings += _safely("ledger", _ledger(store))
+        findings += _safely("runs", orphans.dead_runs(store))
+        findings += _safely("registered", orphans.unfinished_versions(store))
+    prefect = [*_safely("prefect", _prefect())]
+    findings += prefect
+    if store is not None and all(finding.status == "ok" for finding in prefect):
+        findings += _safely("flow runs", orphans.lost_flow_runs(store))
+    return findings
 
 
 def repair() -> list[Finding]:
     """Complete or void what dead processes left in MLflow; note champions that were moved by hand. One finding a change."""
-
-    def settle() -> Iterator[Finding]:
-        from softprompt_core import registry
-        from softprompt_core.stages import record
-
-        client = record.client()
-        for task in registry.clear_dead_tickets(client):
-            yield Finding("ok", "repair", f"{task}: a dead process no longer holds up decisions")
-        for name in sorted({found.name for found in registry.list_versions(client)}):
-            yield from _safely(partial(_settle, name), f"repair {name}")
-        for run_id, rows in registry.deliver_all(client, record.stores()).items():
-            yield Finding("ok", "repair", f"run {run_id}: {rows} rows of metrics delivered")
-        for run_id in registry.end_all_killed_runs(client):
-            yield Finding("ok", "repair", f"run {run_id} ended as KILLED; its process is gone")
-        for half in registry.discard_half_made(client):
-            yield Finding("ok", "repair", f"{half.name} version {half.version} deleted; its registration broke off")
-
-    def close_flow_runs() -> Iterator[Finding]:
-        for name in crash_lost_flow_runs():
-            yield Finding("ok", "repair", f"flow run {name} is Crashed now; its lifecycle is over")
-
-    # Before MLflow's runs are ended: they tell whose process is gone.
-    found = [*_safely(close_flow_runs, "repair prefect"), *_safely(settle, "repair")]
-    return found or [Finding("ok", "repair", "nothing was left half done")]
-
-
-def _settle(name: str) -> Iterator[Finding]:
-    from softprompt_core import registry
-    from softprompt_core.stages import record
-
-    for entry in registry.repair(record.client(), record.stores(), name):
-        version = f" version {entry.candidate}" if entry.candidate is not None else ""
-        yield Finding("ok", "repair", f"{name}: {entry.action}{version} is {entry.status} now; {entry.reason}")
-
-
-def _all(*checks: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    for check in checks:
-        yield from _safely(check, _NAMES.get(check.__name__, check.__name__.strip("_").replace("_", " ")))
-
-
-def _safely(check: Callable[[], Iterator[Finding]], what: str) -> Iterator[Finding]:
-    from softprompt_core import registry
-    from softprompt_core.stages import record
-
     try:
-        yield from check()
+        store = Store.connect()
+    except SoftpromptError as error:
+        return [_problem("repair", error)]
+    # Before MLflow's runs are ended: they tell whose process is gone.
+    findings = [*_safely("repair prefect", _crash_flow_runs(store)), *_safely("repair", _repair(store))]
+    return findings or [_repaired("nothing was left half done")]
+
+
+def _crash_flow_runs(store: Store) -> Iterator[Finding]:
+    for name in orphans.crash_lost_flow_runs(store):
+        yield _repaired(f"flow run {name} is Crashed now; its lifecycle is over")
+
+
+def _repair(store: Store) -> Iterator[Finding]:
+    for task in lock.clear_dead_tickets(store):
+        yield _repaired(f"{task}: a dead process no longer holds up decisions")
+    for name in _task_names(store):
+        yield from _safely(f"repair {name}", _reconcile(store, name))
+    for run_id, rows in flushing.flush_all(store).items():
+        yield _repaired(f"run {run_id}: {rows} rows of metrics delivered")
+    for run_id in runs.end_all_killed_runs(store):
+        yield _repaired(f"run {run_id} ended as KILLED; its process is gone")
+    for incomplete in registration.delete_incomplete_versions(store):
+        yield _repaired(f"{incomplete.name} version {incomplete.version} deleted; its registration broke off")
+
+
+def _reconcile(store: Store, name: str) -> Iterator[Finding]:
+    for entry in reconcile.repair(store, name):
+        candidate = f" version {entry.candidate}" if entry.candidate is not None else ""
+        yield _repaired(f"{name}: {entry.action}{candidate} is {entry.status} now; {entry.reason}")
+
+
+def _repaired(message: str) -> Finding:
+    return ok("repair", message)
+
+
+def _safely(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings of a check, the last of them the problem that stopped it."""
+    try:
+        yield from findings
     except Exception as error:
-        known = error if isinstance(error, SoftpromptError) else registry.unavailable(error, record.stores())
-        if known is None:
-            raise
-        yield Finding("problem", what, known.what, f"{known.where or ''} {known.do or ''}".strip())
+        yield _problem(what, error)
+
+
+def _problem(what: str, error: Exception) -> Finding:
+    """What a user can do about an error; raises one that nobody can do anything about."""
+    known = error if isinstance(error, SoftpromptError) else failures.unavailable(error, Addresses.from_settings())
+    if known is None:
+        raise error
+    return problem(what, known.what, f"{known.where or ''} {known.do or ''}".strip())
 
 
 def _versions() -> Iterator[Finding]:
@@ -94,63 +111,59 @@ def _versions() -> Iterator[Finding]:
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
-            have = version(requirement.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
-            have = "nothing"
-        if have == "nothing" or not requirement.specifier.contains(have, prereleases=True):
-            wrong.append(f"{requirement.name} {have} (needs {requirement.specifier})")
+            installed = "nothing"
+        if installed == "nothing" or not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement.name} {installed} (needs {requirement.specifier})")
     if wrong:
-        yield Finding(
-            "problem", "versions", "; ".join(wrong), "install with the committed constraints: pip install -c constraints.txt -e ."
-        )
+        do = "install with the committed constraints: pip install -c constraints.txt -e ."
+        yield problem("versions", "; ".join(wrong), do)
     else:
-        yield Finding("ok", "versions", f"prefect {version('prefect')}, mlflow {version('mlflow')}, torch {version('torch')}")
+        installed = ", ".join(f"{package} {version(package)}" for package in ("prefect", "mlflow", "torch"))
+        yield ok("versions", installed)
 
 
 def _disk() -> Iterator[Finding]:
-    place = home()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free / 1e9
-    status: Literal["ok", "warning"] = "ok" if free >= _NEEDED_GB else "warning"
-    yield Finding(
-        status, "disk", f"{free:.1f} GB free at {home()}", "" if status == "ok" else "free some space, or set SOFTPROMPT_HOME"
-    )
+    folder = home()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 1e9
+    message = f"{free:.1f} GB free at {home()}"
+    if free >= _NEEDED_GB:
+        yield ok("disk", message)
+    else:
+        yield warning("disk", message, "free some space, or set SOFTPROMPT_HOME")
 
 
-def _record() -> Iterator[Finding]:
-    from softprompt_core import registry
-    from softprompt_core.stages import record
-
-    client = record.client()
-    address = registry.masked(record.stores().tracking_uri)
-    yield Finding("ok", "mlflow", f"{address}: {len({v.name for v in registry.list_versions(client)})} tasks registered")
+def _mlflow(store: Store) -> Iterator[Finding]:
+    message = f"{store.addresses.masked_tracking_uri}: {len(_task_names(store))} tasks registered"
+    yield ok("mlflow", message)
 
 
-def _ledger() -> Iterator[Finding]:
-    from softprompt_core import registry
-    from softprompt_core.stages import record
-
-    odd = 0
-    for name in sorted({found.name for found in registry.list_versions(record.client())}):
-        for finding in _safely(partial(_unsettled, name), f"ledger of {name}"):
-            odd += 1
+def _ledger(store: Store) -> Iterator[Finding]:
+    healthy = True
+    for name in _task_names(store):
+        for finding in _safely(f"ledger of {name}", _open_decisions(store, name)):
+            healthy = False
             yield finding
-    if not odd:
-        yield Finding("ok", "ledger", "says what the aliases say")
+    if healthy:
+        yield ok("ledger", "says what the aliases say")
 
 
-def _unsettled(name: str) -> Iterator[Finding]:
-    from softprompt_core import registry
-    from softprompt_core.stages import record
-
-    now = registry.standing(record.client(), name)
+def _open_decisions(store: Store, name: str) -> Iterator[Finding]:
+    state = reconcile.task_state(store, name)
     do = "`softprompt doctor --repair` settles it, and so does the next decision"
-    for entry in now.open:
+    for entry in state.open:
         begun = f"{name}: {entry.action} version {entry.candidate} was begun at {entry.at:%Y-%m-%d %H:%M:%S} UTC"
-        yield Finding("warning", "ledger", f"{begun} and not finished", f"if nobody is at work on it: {do}")
-    if now.moved_by_hand:
-        yield Finding("warning", "ledger", f"{name}: {now.moved_by_hand}", do)
+        message = f"{begun} and not finished"
+        yield warning("ledger", message, f"if nobody is at work on it: {do}")
+    if state.moved_by_hand:
+        yield warning("ledger", f"{name}: {state.moved_by_hand}", do)
+
+
+def _task_names(store: Store) -> list[str]:
+    return sorted({registered.name for registered in versions.list_versions(store)})
 
 
 def _prefect() -> Iterator[Finding]:
@@ -158,12 +171,14 @@ def _prefect() -> Iterator[Finding]:
 
     prepare_environment()
     address = settings.current().prefect_api_url
-    yield Finding("ok", "prefect", address or f"a server of its own, started when needed, in {os.environ['PREFECT_HOME']}")
+    own_server = f"a server of its own, started when needed, in {os.environ['PREFECT_HOME']}"
+    yield ok("prefect", address or own_server)
 
 
 def _base() -> Iterator[Finding]:
-    from softprompt_core.base_model import load_base
+    from softprompt_core.base_model.loading import load_base
     from softprompt_core.spec import BaseModelSpec
 
     base = load_base(BaseModelSpec())
-    yield Finding("ok", "bundled base", f"{base.identity.short}, {base.kind}, context {base.context}, on {base.device.type}")
+    message = f"{base.identity.short}, {base.kind}, context {base.context}, on {base.device.type}"
+    yield ok("bundled base", message)

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from softprompt_core import settings
 from softprompt_core.errors import Unavailable
-from softprompt_core.stages.workspace import home
+from softprompt_core.settings import home
 
 
 def prepare_environment() -> None:
-    """Point Prefect to this project's own folder, silence telemetry and console chatter; check a configured server.
+    """Point Prefect to this project's own folder, without telemetry and console output; check a configured server.
 
     Raises:
         InvalidInput: a setting is wrong.
         Unavailable: PREFECT_API_URL names a server that does not answer.
     """
     settings.export()
-    quiet = {
+    defaults = {
         "PREFECT_HOME": str(home() / "prefect"),
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
@@ -29,7 +29,7 @@ def prepare_environment() -> None:
         "DO_NOT_TRACK": "true",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    for name, value in quiet.items():
+    for name, value in defaults.items():
         os.environ.setdefault(name, value)
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # its server cannot make a database in a missing folder
     address = settings.current().prefect_api_url

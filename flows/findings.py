@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One check. ``do`` is empty when there is nothing to do."""
+class Finding(BaseModel):
+    """The result of one check, or one thing that was repaired.
+
+    Attributes:
+        what: the part that was looked at.
+        found: how it is.
+        do: what to do about it; empty when there is nothing to do.
+    """
+
+    model_config = ConfigDict(frozen=True)
 
     status: Literal["ok", "warning", "problem"]
     what: str
     found: str
     do: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+
+def ok(what: str, found: str) -> Finding:
+    return Finding(status="ok", what=what, found=found)
+
+
+def warning(what: str, found: str, do: str) -> Finding:
+    return Finding(status="warning", what=what, found=found, do=do)
+
+
+def problem(what: str, found: str, do: str) -> Finding:
+    return Finding(status="problem", what=what, found=found, do=do)

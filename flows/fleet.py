@@ -3,22 +3,24 @@ once."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows import handover
+from flows.final_states import call_flow, final_state, report
 from flows.late_runs import collapse_late_runs
-from flows.lifecycle import FAILURES, failure, lifecycle, unchanged
+from flows.lifecycle import FAILURES, lifecycle
 from flows.notifying import notify
 from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
+from softprompt_core.lifecycle.resolve import resolve
+from softprompt_core.lifecycle.result import LifecycleResult
+from softprompt_core.lifecycle.run import find_unchanged, outcome_of
 from softprompt_core.spec import PromptSpec, load_spec, spec_files
-from softprompt_core.stages.result import LifecycleResult
-from tasks.fan_out import Item, fan_out
-
-_AWAY = "the Prefect server stopped answering before the lifecycle began\n  → start it, then run the task again"
+from softprompt_core.store.connection import Store
+from tasks.ray_pool import Item, fan_out
 
 
 @flow(name="softprompt-fleet", validate_parameters=False, on_running=[collapse_late_runs])
@@ -32,21 +34,15 @@ def fleet(specs: list[str], force: bool = False, dry_run: bool = False, ray: boo
         ray: spread the tasks over the Ray cluster that the settings name.
     """
     try:
-        paths = [path for given in specs for path in _files(Path(given))]
+        paths = [file for path in map(Path, specs) for file in (spec_files(path) if path.is_dir() else [path])]
     except SoftpromptError as error:
-        return handover.final_state(error.outcome.state_name, str(error), [], failed=True)
+        results = [_failed(Path(spec).stem, error.outcome, str(error), dry_run) for spec in specs]
+        return final_state(error.outcome.state_name, str(error), results, failed=True)
     results = run_all(paths, force=force, dry_run=dry_run, ray=ray)
-    handover.keep(results)
-    counts: dict[str, int] = {}
-    for result in results:
-        counts[result.outcome.value] = counts.get(result.outcome.value, 0) + 1
-    failed = any(result.outcome in FAILURES for result in results)
-    words = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-    return handover.final_state(None, words, [result.to_json() for result in results], failed=failed)
-
-
-def _files(path: Path) -> list[Path]:
-    return spec_files(path) if path.is_dir() else [path]
+    report(results)
+    counts = Counter(result.outcome.value for result in results)
+    message = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    return final_state(None, message, results, failed=any(result.outcome in FAILURES for result in results))
 
 
 def run_all(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool = False) -> list[LifecycleResult]:
@@ -56,27 +52,57 @@ def run_all(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool 
     """
     results: dict[int, LifecycleResult] = {}
     specs: dict[int, PromptSpec] = {}
-    seen: dict[str, Path] = {}
-    for place, path in enumerate(paths):
+    files: dict[str, Path] = {}
+    store = None if force else _store()
+    for index, path in enumerate(paths):
         try:
             spec = load_spec(path)
-            if spec.name in seen:
-                raise InvalidInput(
-                    f"the name `{spec.name}` is taken by {seen[spec.name]}", where=str(path), do="give every task its own name"
-                )
-            seen[spec.name], specs[place] = path, spec
+            if spec.name in files:
+                what = f"the name `{spec.name}` is taken by {files[spec.name]}"
+                raise InvalidInput(what, where=str(path), do="give every task its own name")
         except SoftpromptError as error:
-            results[place] = LifecycleResult(path.stem, error.outcome, str(error), dry_run=dry_run)
-            notify(results[place])
-            continue
-        same = None if force else unchanged(specs[place], dry_run=dry_run)
-        if same is not None:
-            results[place] = same
-            notify(same)
-            del specs[place]
+            result: LifecycleResult | None = _failed(path.stem, error.outcome, str(error), dry_run)
+        else:
+            files[spec.name] = path
+            result = None if store is None else _unchanged(spec, store, dry_run)
+        if result is None:
+            specs[index] = spec
+        else:
+            results[index] = result
+            notify(result)
     run = _spread if ray else _one_after_the_other
     results |= zip(specs, run(list(specs.values()), force, dry_run), strict=True)
-    return [results[place] for place in range(len(paths))]
+    return [results[index] for index in range(len(paths))]
+
+
+def run_one(spec: PromptSpec, *, force: bool, dry_run: bool = False, ray: bool = False) -> LifecycleResult:
+    """Run the lifecycle flow of one task and take its result."""
+    named = lifecycle.with_options(flow_run_name=spec.name)
+    values = spec.model_dump(mode="json")
+    results = call_flow(lambda: named(values, force=force, dry_run=dry_run, ray=ray, return_state=True))
+    return results[0] if results else _not_begun(spec.name, dry_run)
+
+
+def run_fleet(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool = False) -> list[LifecycleResult]:
+    """Run the fleet flow and take one result a spec."""
+    specs = [str(path) for path in paths]
+    results = call_flow(lambda: fleet(specs, force=force, dry_run=dry_run, ray=ray, return_state=True))
+    return results or [_not_begun(path.stem, dry_run) for path in paths]
+
+
+def _store() -> Store | None:
+    try:
+        return Store.connect()
+    except SoftpromptError:
+        return None  # each lifecycle meets the same error, and makes an outcome of it
+
+
+def _unchanged(spec: PromptSpec, store: Store, dry_run: bool) -> LifecycleResult | None:
+    try:
+        result = find_unchanged(resolve(spec), store)
+    except Exception:
+        return None  # likewise
+    return result and result.model_copy(update={"dry_run": dry_run})
 
 
 def _one_after_the_other(specs: list[PromptSpec], force: bool, dry_run: bool) -> list[LifecycleResult]:
@@ -87,14 +113,14 @@ def _spread(specs: list[PromptSpec], force: bool, dry_run: bool) -> list[Lifecyc
     """Each lifecycle as a flow run of its own on a worker of the Ray cluster."""
     items = [Item(spec.name, spec.base_model.model_dump_json(), (spec, force, dry_run)) for spec in specs]
     try:
-        found = fan_out(_on_worker, items)
+        outcomes = fan_out(_on_worker, items)
     except Exception as error:
-        found = [failure(error)] * len(specs)
+        outcomes = [error] * len(specs)
     results = []
-    for spec, result in zip(specs, found, strict=True):
+    for spec, result in zip(specs, outcomes, strict=True):
         if not isinstance(result, LifecycleResult):
-            outcome, reason = result if isinstance(result, tuple) else failure(result)
-            result = LifecycleResult(spec.name, outcome, reason, dry_run=dry_run)
+            outcome, reason = outcome_of(result)
+            result = _failed(spec.name, outcome, reason, dry_run)
             notify(result)  # the flow that would have done so did not end
         results.append(result)
     return results
@@ -104,31 +130,10 @@ def _on_worker(spec: PromptSpec, force: bool, dry_run: bool) -> LifecycleResult:
     return run_one(spec, force=force, dry_run=dry_run)
 
 
-def run_one(spec: PromptSpec, *, force: bool, dry_run: bool = False, ray: bool = False) -> LifecycleResult:
-    """Run the lifecycle flow of one task and take its result from the final state.
-
-    What the lifecycle did counts, whether Prefect could be told or not.
-    """
-    named = lifecycle.with_options(flow_run_name=spec.name)
-    with handover.results() as found:
-        try:
-            state = named(spec.model_dump(mode="json"), force=force, dry_run=dry_run, ray=ray, return_state=True)
-            return LifecycleResult.from_json(handover.found_in(state))
-        except Exception as error:
-            if not handover.is_away(error):
-                raise
-            handover.say_away(error)
-            return found[-1] if found else LifecycleResult(spec.name, Outcome.UNAVAILABLE, _AWAY, dry_run=dry_run)
+def _failed(task: str, outcome: Outcome, reason: str, dry_run: bool) -> LifecycleResult:
+    return LifecycleResult(task=task, outcome=outcome, reason=reason, dry_run=dry_run)
 
 
-def run_fleet(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool = False) -> list[LifecycleResult]:
-    """Run the fleet flow and take one result a spec from its final state; likewise."""
-    with handover.results() as found:
-        try:
-            state = fleet([str(path) for path in paths], force=force, dry_run=dry_run, ray=ray, return_state=True)
-            return [LifecycleResult.from_json(value) for value in handover.found_in(state)]
-        except Exception as error:
-            if not handover.is_away(error):
-                raise
-            handover.say_away(error)
-            return found or [LifecycleResult(path.stem, Outcome.UNAVAILABLE, _AWAY, dry_run=dry_run) for path in paths]
+def _not_begun(task: str, dry_run: bool) -> LifecycleResult:
+    reason = "the Prefect server stopped answering before the lifecycle began\n  → start it, then run the task again"
+    return _failed(task, Outcome.UNAVAILABLE, reason, dry_run)

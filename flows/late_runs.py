@@ -1,4 +1,4 @@
-"""After downtime a schedule has many late runs of one task; the first that starts stands for all of them."""
+"""After downtime a schedule has many late runs of one task; the first that starts replaces the others."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelled
 
-_NOT_BEGUN = ["Scheduled", "Late"]
-
 
 def collapse_late_runs(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Hook for a flow's ``on_running``: cancel the scheduled runs of the same deployment whose time has come as well.
@@ -22,14 +20,14 @@ def collapse_late_runs(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any
     """
     if flow_run.deployment_id is None or not flow_run.auto_scheduled:
         return
-    due = FlowRunFilter.model_validate(
+    due_filter = FlowRunFilter.model_validate(
         {
             "deployment_id": {"any_": [flow_run.deployment_id]},
-            "state": {"name": {"any_": _NOT_BEGUN}},
+            "state": {"name": {"any_": ["Scheduled", "Late"]}},
             "next_scheduled_start_time": {"before_": datetime.now(UTC)},
         }
     )
     with get_client(sync_client=True) as client:
-        while late := [each for each in client.read_flow_runs(flow_run_filter=due) if each.auto_scheduled]:
-            for each in late:
-                client.set_flow_run_state(each.id, Cancelled(message=f"late; run {flow_run.name} stands for it"), force=True)
+        while late := [run for run in client.read_flow_runs(flow_run_filter=due_filter) if run.auto_scheduled]:
+            for run in late:
+                client.set_flow_run_state(run.id, Cancelled(message=f"late; run {flow_run.name} stands for it"), force=True)

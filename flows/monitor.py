@@ -1,7 +1,6 @@
-"""Watch champions: one look at each, its verdict in MLflow, and an event in Prefect that an automation can act on.
+"""Check the health of champions: a verdict on each in MLflow, and an event in Prefect that an automation can act on.
 
-Nothing is promoted or trained here. What a degraded champion leads to is said by an automation
-(``deployments/automations/retrain-when-degraded.yaml``).
+Nothing is promoted or trained here: what a degraded champion leads to, people or automations of theirs decide.
 """
 
 from __future__ import annotations
@@ -9,18 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, runtime
+from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 from prefect.states import Completed
 
-from flows.handover import found_in
-from softprompt_core.errors import Health, SoftpromptError
+from flows.final_states import result_of
+from flows.results import current_flow_run
+from softprompt_core.errors import Health
+from softprompt_core.operations.monitor import HealthResult, describe
 from softprompt_core.spec import load_spec
 from softprompt_core.spec.monitor import MonitorSpec
-from softprompt_core.stages.monitoring import HealthResult, describe
 from tasks.monitoring import check_champion
 
 EVENT = "softprompt.champion."
@@ -43,14 +43,15 @@ def monitor(
         data: files of fresh rows, in place of the spec's `monitor.data`.
         margin: in place of `monitor.margin`; likewise `confidence` and `min_rows`.
     """
-    changes = dict(data=tuple(data) if data else None, margin=margin, confidence=confidence, min_rows=min_rows)
-    results = [_look(target, {key: value for key, value in changes.items() if value is not None}) for target in targets]
-    words = ", ".join(f"{result.task}: {result.health.value}" for result in results)
+    changes: dict[str, Any] = dict(data=tuple(data) if data else None, margin=margin, confidence=confidence, min_rows=min_rows)
+    changes = {key: value for key, value in changes.items() if value is not None}
+    results = [_check(target, changes) for target in targets]
+    message = ", ".join(f"{result.task}: {result.health.value}" for result in results)
     worst = max((result.health for result in results), key=lambda health: health.exit_code, default=Health.HEALTHY)
     if results:
-        create_markdown_artifact("\n".join(map(describe, results)), key="champion-health", description=words[:200])
+        create_markdown_artifact("\n".join(map(describe, results)), key="champion-health", description=message[:200])
     # The flow has done its work whatever it found: a failed state would mean that nobody looked.
-    return Completed(name=worst.value.capitalize(), message=words, data=[result.to_json() for result in results])
+    return Completed(name=worst.value.capitalize(), message=message, data=results)
 
 
 def resolve(target: str) -> tuple[str, str | None, MonitorSpec | None]:
@@ -66,19 +67,18 @@ def resolve(target: str) -> tuple[str, str | None, MonitorSpec | None]:
     return spec.name, str(path.absolute()), spec.monitor
 
 
-def _look(target: str, changes: dict[str, Any]) -> HealthResult:
+def _check(target: str, changes: dict[str, Any]) -> HealthResult:
     name = target
     try:
         name, spec, settings = resolve(target)
-        flow_run = runtime.flow_run.get_id()
-        result = check_champion(name, settings, changes, flow_run)
-    except SoftpromptError as error:
+        result = check_champion(name, settings, changes, current_flow_run())
+    except Exception as error:
         return HealthResult.failed(name, error)
-    _tell(result, spec)
+    _emit(result, spec)
     return result
 
 
-def _tell(result: HealthResult, spec: str | None) -> None:
+def _emit(result: HealthResult, spec: str | None) -> None:
     """Emit the event. ``spec`` in its payload is what the lifecycle's deployment takes as its parameter."""
     emit_event(
         event=f"{EVENT}{result.health.value}",
@@ -101,5 +101,5 @@ def _tell(result: HealthResult, spec: str | None) -> None:
 
 def run_monitor(targets: list[str], data: list[str], **settings: float | int | None) -> list[HealthResult]:
     """Run the flow and take one result a target from its final state."""
-    state = monitor(targets, data or None, **settings, return_state=True)
-    return [HealthResult(**{**one, "health": Health(one["health"])}) for one in found_in(state)]
+    results: list[HealthResult] = result_of(monitor(targets, data or None, **settings, return_state=True))
+    return results

@@ -1,4 +1,4 @@
-"""One message after a lifecycle that somebody should know about, through a block of Prefect's."""
+"""One message after a lifecycle, through a notification block of Prefect's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from prefect.logging import get_run_logger
 
 from softprompt_core import settings
 from softprompt_core.errors import Outcome
-from softprompt_core.stages.result import LifecycleResult
+from softprompt_core.lifecycle.result import LifecycleResult
+from softprompt_core.store.failures import first_line
 
 
 def notify(result: LifecycleResult) -> bool:
@@ -22,36 +23,35 @@ def notify(result: LifecycleResult) -> bool:
 
     A dry run sends none. A message that cannot be sent is a warning: it never changes the outcome.
     """
-    asked = settings.current()
-    if asked.notify_block is None or result.dry_run or result.outcome not in asked.notify_on:
+    chosen = settings.current()
+    if chosen.notify_block is None or result.dry_run or result.outcome not in chosen.notify_on:
         return False
     try:
-        block = _block(asked.notify_block)
-    except Exception as error:  # whatever it is, the lifecycle has ended as it has ended
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return _warn(f"no message was sent through the block {asked.notify_block}: {settings.masked(first)}")
+        block = _block(chosen.notify_block)
+    except Exception as error:  # whatever it is, the outcome stands
+        return _warn(f"no message was sent through the block {chosen.notify_block}: {first_line(error)}")
     subject, body = message(result)
     try:
         with block.raise_on_failure():
             sent: Any = block.notify(body, subject)
-            if asyncio.iscoroutine(sent):  # Prefect's own blocks answer at once here, other people's may know async only
+            if asyncio.iscoroutine(sent):  # of a block that is not Prefect's own
                 asyncio.run(sent)
     except Exception as error:
-        # Its words would hold the webhook's address, and with it the key.
+        # Its message holds the webhook's address, and with it the key.
         code = getattr(getattr(error, "response", None), "status_code", None)
-        why = type(error).__name__ + (f", status {code}" if code is not None else "")
-        return _warn(f"the message through the block {asked.notify_block} failed: {why}")
+        reason = type(error).__name__ + (f", status {code}" if code is not None else "")
+        return _warn(f"the message through the block {chosen.notify_block} failed: {reason}")
     return True
 
 
 def message(result: LifecycleResult) -> tuple[str, str]:
     """Subject and body, in plain text."""
-    named = f"{result.task} version {result.version}" if result.version is not None else result.task
+    name = f"{result.task} version {result.version}" if result.version is not None else result.task
     lines = [settings.masked(result.reason)]
     if result.outcome is Outcome.AWAITING_APPROVAL:
         lines.append(f"To approve: softprompt registry approve {result.task} {result.version} --by WHO --reason WHY")
-    lines += [f"{where}: {url}" for where, url in (("MLflow", result.run_url), ("Prefect", result.prefect_url)) if url]
-    return f"{named}: {result.outcome.value.replace('_', ' ')}", "\n".join(lines)
+    lines += [f"{pages}: {url}" for pages, url in (("MLflow", result.run_url), ("Prefect", result.prefect_url)) if url]
+    return f"{name}: {result.outcome.value.replace('_', ' ')}", "\n".join(lines)
 
 
 def _block(name: str) -> NotificationBlock:
@@ -59,12 +59,12 @@ def _block(name: str) -> NotificationBlock:
 
     block = Block.load(name)
     if not isinstance(block, NotificationBlock):
-        raise TypeError("it is no block that sends messages")
+        raise TypeError("it is not a notification block")
     return block
 
 
-def _warn(words: str) -> bool:
-    print(f"warning: {words}", file=sys.stderr)
+def _warn(message: str) -> bool:
+    print(f"warning: {message}", file=sys.stderr)
     with suppress(MissingContextError):  # outside of a flow run there is no log to write to
-        get_run_logger().warning(words)
+        get_run_logger().warning(message)
     return False

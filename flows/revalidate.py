@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, runtime
+from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.handover import found_in
-from softprompt_core import registry
-from softprompt_core.errors import SoftpromptError, Validity
-from softprompt_core.registry import tags
-from softprompt_core.spec import BaseModelSpec, PromptSpec, load_spec, spec_files
-from softprompt_core.stages import record
-from softprompt_core.stages.revalidation import Revalidation
-from tasks.revalidation import revalidate_champion
+from flows.final_states import result_of
+from flows.results import current_flow_run
+from softprompt_core.errors import Validity
+from softprompt_core.operations.revalidate import Revalidation
+from softprompt_core.spec import BaseModelSpec, load_spec, spec_files
+from softprompt_core.store import tags, versions
+from softprompt_core.store.connection import Store
+from tasks.monitoring import revalidate_champion
 
 
 @flow(name="softprompt-revalidate", validate_parameters=False)
@@ -29,53 +30,41 @@ def revalidate(targets: list[str] | None = None, base: str | None = None, revisi
         base: the base in question: a hub id, a folder or `bundled`. By default the one that each spec names.
         revision: commit of a hub model.
     """
-    wanted = BaseModelSpec(id=base, revision=revision) if base is not None else None
-    flow_run = runtime.flow_run.get_id()
-    found = [one if isinstance(one, Revalidation) else _one(*one, wanted, flow_run) for one in _champions(targets or [])]
-    counts = {validity: sum(one.validity is validity for one in found) for validity in Validity}
-    words = ", ".join(f"{count} {validity.value}" for validity, count in counts.items() if count) or "no champion"
-    table = [{"task": one.task, "champion": one.version, "validity": one.validity.value, "reason": one.reason} for one in found]
-    create_table_artifact(table or [{"task": "–"}], key="revalidation", description=words)
-    return Completed(name="Revalidated", message=words, data=[one.to_json() for one in found])
+    other_base = BaseModelSpec(id=base, revision=revision) if base is not None else None
+    results = [_revalidate(target, other_base) for target in _expand(targets)]
+    counts = Counter(result.validity for result in results)
+    message = ", ".join(f"{counts[validity]} {validity.value}" for validity in Validity if counts[validity]) or "no champion"
+    table = [dict(task=r.task, champion=r.version, validity=r.validity.value, reason=r.reason) for r in results]
+    create_table_artifact(table or [{"task": "–"}], key="revalidation", description=message)
+    return Completed(name="Revalidated", message=message, data=results)
 
 
 def run_revalidation(targets: list[str], base: str | None, revision: str | None) -> list[Revalidation]:
     """Run the flow and take its list from the final state."""
-    state = revalidate(targets, base, revision, return_state=True)
-    known = [{key: part for key, part in one.items() if key != "exit_code"} for one in found_in(state)]
-    return [Revalidation(**{**one, "validity": Validity(one["validity"])}) for one in known]
+    results: list[Revalidation] = result_of(revalidate(targets, base, revision, return_state=True))
+    return results
 
 
-def _one(name: str, spec: PromptSpec | None, base: BaseModelSpec | None, flow_run: str | None) -> Revalidation:
-    try:
-        return revalidate_champion(name, base, spec, flow_run)
-    except SoftpromptError as error:
-        return Revalidation(name, Validity.CANNOT, str(error))
-
-
-def _champions(targets: list[str]) -> list[tuple[str, PromptSpec | None] | Revalidation]:
-    """Task and, where it is given, its spec of now; for a spec that cannot be read, what there is to say about it.
-
-    Without targets every task that has a champion.
-    """
+def _expand(targets: list[str] | None) -> list[str | Path]:
+    """Names of tasks, and spec files; without targets every task that has a champion."""
     if not targets:
-        versions = registry.list_versions(record.client())
-        return [(version.name, None) for version in versions if tags.CHAMPION in version.aliases]
-    found: list[tuple[str, PromptSpec | None] | Revalidation] = []
+        return [version.name for version in versions.list_versions(Store.connect()) if tags.CHAMPION in version.aliases]
+    expanded: list[str | Path] = []
     for target in targets:
         path = Path(target)
         if path.is_dir():
-            found += map(_of_file, spec_files(path))
-        elif path.suffix in (".yaml", ".yml") or path.is_file():
-            found.append(_of_file(path))
+            expanded += spec_files(path)
         else:
-            found.append((target, None))
-    return found
+            expanded.append(path if path.suffix in (".yaml", ".yml") or path.is_file() else target)
+    return expanded
 
 
-def _of_file(path: Path) -> tuple[str, PromptSpec | None] | Revalidation:
+def _revalidate(target: str | Path, base: BaseModelSpec | None) -> Revalidation:
+    """Whatever is wrong with one champion or its spec does not stop the others."""
+    name = target.stem if isinstance(target, Path) else target
     try:
-        spec = load_spec(path)
-    except SoftpromptError as error:
-        return Revalidation(path.stem, Validity.CANNOT, str(error))
-    return spec.name, spec
+        spec = load_spec(target) if isinstance(target, Path) else None
+        name = spec.name if spec is not None else name
+        return revalidate_champion(name, base, spec, current_flow_run())
+    except Exception as error:
+        return Revalidation.failed(name, error)

@@ -6,22 +6,31 @@ An error message answers three questions: what is wrong, where, and what to do a
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
-class Outcome(StrEnum):
-    """How a lifecycle ended. The value is what users see; ``exit_code`` is what a CI job sees."""
+class _Ending(StrEnum):
+    """What users see, and what a CI job sees."""
 
-    PROMOTED = "promoted"
-    UNCHANGED = "unchanged"
-    REJECTED = "rejected"
-    AWAITING_APPROVAL = "awaiting_approval"
-    INVALID = "invalid"
-    DIVERGED = "diverged"
-    UNAVAILABLE = "unavailable"
+    exit_code: int
 
-    @property
-    def exit_code(self) -> int:
-        return _EXIT_CODES[self]
+    def __new__(cls, value: str, exit_code: int = 0) -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.exit_code = exit_code
+        return member
+
+
+class Outcome(_Ending):
+    """How a lifecycle ended."""
+
+    PROMOTED = "promoted", 0
+    UNCHANGED = "unchanged", 0
+    REJECTED = "rejected", 20
+    AWAITING_APPROVAL = "awaiting_approval", 30
+    INVALID = "invalid", 40
+    DIVERGED = "diverged", 41
+    UNAVAILABLE = "unavailable", 50
 
     @property
     def state_name(self) -> str:
@@ -29,53 +38,32 @@ class Outcome(StrEnum):
         return self.value.replace("_", " ").capitalize()
 
 
-class NoOutcome(StrEnum):
-    """Why a command that looks at a lifecycle elsewhere has no outcome to tell."""
+class NoOutcome(_Ending):
+    """Why a command that follows a lifecycle elsewhere has no outcome to tell."""
 
-    TRIGGERED = "triggered"
-    CANCELLED = "cancelled"
-    TIMED_OUT = "timed_out"
-
-    @property
-    def exit_code(self) -> int:
-        """124 is what ``timeout(1)`` exits with."""
-        return {"triggered": 0, "cancelled": 60, "timed_out": 124}[self.value]
+    TRIGGERED = "triggered", 0
+    CANCELLED = "cancelled", 60
+    TIMED_OUT = "timed_out", 124
+    """124 is what ``timeout(1)`` exits with."""
 
 
-class Health(StrEnum):
-    """What monitoring found out about a champion. No outcome of a lifecycle: nothing is trained, promoted or taken back."""
+class Health(_Ending):
+    """What monitoring says about a champion. No outcome of a lifecycle: nothing is trained, promoted or taken back.
 
-    HEALTHY = "healthy"
-    DEGRADED = "degraded"
-    UNKNOWN = "unknown"
+    The codes lie in the tens of the outcome that a CI job would treat alike: 20 ``rejected``, 30 ``awaiting_approval``.
+    """
 
-    @property
-    def exit_code(self) -> int:
-        """In the tens of the outcome that a CI job would treat alike: 20 ``rejected``, 30 ``awaiting_approval``."""
-        return {"healthy": 0, "degraded": 21, "unknown": 31}[self.value]
+    HEALTHY = "healthy", 0
+    DEGRADED = "degraded", 21
+    UNKNOWN = "unknown", 31
 
 
-class Validity(StrEnum):
+class Validity(_Ending):
     """Whether a champion still holds on another base model."""
 
-    HOLDS = "holds"
-    FAILS = "fails"
-    CANNOT = "cannot"
-
-    @property
-    def exit_code(self) -> int:
-        return {"holds": 0, "fails": 21, "cannot": 31}[self.value]
-
-
-_EXIT_CODES = {
-    Outcome.PROMOTED: 0,
-    Outcome.UNCHANGED: 0,
-    Outcome.REJECTED: 20,
-    Outcome.AWAITING_APPROVAL: 30,
-    Outcome.INVALID: 40,
-    Outcome.DIVERGED: 41,
-    Outcome.UNAVAILABLE: 50,
-}
+    HOLDS = "holds", 0
+    FAILS = "fails", 21
+    CANNOT = "cannot", 31
 
 
 class SoftpromptError(Exception):

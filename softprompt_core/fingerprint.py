@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
+
+ROOMS = ("base_model", "data", "evaluation", "forward", "soft_prompt", "training")
+"""Packages of this library whose code can change a number."""
+DEPENDENCIES = ("torch", "transformers")
+"""Libraries whose minor releases can."""
 
 
 def fingerprint(value: Any) -> str:
@@ -31,16 +37,23 @@ def file_digest(path: str | Path) -> str:
 
 @functools.cache
 def library_fingerprint() -> str:
-    """SHA-256 over the relative path and content of every ``.py`` file of this library; read once a process.
+    """SHA-256 over everything but the spec, the data and the base that can change a number; read once a process.
 
-    Part of what decides whether a run may be skipped: results of an older version of this code are not results of this one.
+    These are the ``.py`` files of ``ROOMS`` and the minor releases of ``DEPENDENCIES``, which are not imported for it. It is part
+    of what decides whether a run may be skipped: results of other code are not results of this one.
     """
-    return tree_fingerprint(Path(__file__).parent)
+    package = Path(__file__).parent
+    code = {room: tree_fingerprint(package / room) for room in ROOMS}
+    return fingerprint([code, {name: _minor_release(name) for name in DEPENDENCIES}])
 
 
 def tree_fingerprint(root: Path) -> str:
     """SHA-256 over the relative path and content of every ``.py`` file below a folder."""
     return fingerprint({path.relative_to(root).as_posix(): file_digest(path) for path in root.rglob("*.py")})
+
+
+def _minor_release(package: str) -> list[str]:
+    return importlib.metadata.version(package).partition("+")[0].split(".")[:2]
 
 
 def _refuse_other_keys(value: Any) -> None:

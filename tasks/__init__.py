@@ -1,1 +1,1 @@
-"""Prefect tasks: one module a stage, each a thin call into ``softprompt_core.stages``."""
+"""Prefect tasks: one module a step, each a thin call into ``softprompt_core``."""

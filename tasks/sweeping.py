@@ -1,81 +1,58 @@
-"""The points of a sweep, made ready and trained: together in groups, or each on some worker of a Ray cluster."""
+"""The steps of a sweep as Prefect tasks; points are trained together in groups, or each on some worker of a Ray cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from softprompt_core.errors import SoftpromptError
-from softprompt_core.spec import PromptSpec
-from softprompt_core.spec.grid import GridPoint
-from softprompt_core.stages import record, sweep_record, sweeping
-from softprompt_core.stages.inputs import Inputs
-from softprompt_core.stages.sweep_choice import PointResult, SweepResult
-from softprompt_core.stages.trained import Trained
-from tasks.fan_out import Item, fan_out
+from softprompt_core.lifecycle.resolve import ResolvedTask
+from softprompt_core.operations.sweep import tracking
+from softprompt_core.operations.sweep.points import SweepPoint, TrainedPoint, check_points, resolve_points, train_points
+from softprompt_core.operations.sweep.run import SweepSteps
+from tasks.lifecycle import as_task
 from tasks.progress import furthest, training_progress
-from tasks.training import prompt_file
+from tasks.ray_pool import Item, fan_out
 
-_Found = tuple[list[dict[str, Any]], str]
-
-
-@task(name="prepare points", cache_policy=NO_CACHE)
-def prepare_points(points: Sequence[GridPoint]) -> list[Inputs]:
-    return sweeping.prepare(points)
+if TYPE_CHECKING:
+    from softprompt_core.training import Progress
 
 
-@task(name="check points", cache_policy=NO_CACHE)
-def check_points(points: Sequence[GridPoint], inputs: Sequence[Inputs], champion: str | None) -> int:
-    """Whether every point can train; asked before anything is written to MLflow. Returns the number of validation rows."""
-    return sweeping.check(points, inputs, prompt_file(champion))
-
-
-@task(name="train group", cache_policy=NO_CACHE)
-def train_group(points: Sequence[GridPoint], inputs: Sequence[Inputs], champion: str | None, ray: bool = False) -> list[_Found]:
-    """Train points of one group. What is finished, here or in an earlier run, is found and not trained again.
+def prefect_sweep_steps(*, ray: bool) -> SweepSteps:
+    """The sweep's steps as tasks of the flow that this is called in.
 
     Args:
-        ray: each point on a worker of the Ray cluster, instead of all together in this process.
-
-    Returns:
-        For each point its finite prompts (``Trained`` as plain data) and, where there are none, the reason.
+        ray: each point on a worker of the Ray cluster, instead of all of a group together in this process.
     """
-    if not ray:
-        return _train_here([point.spec for point in points], inputs, champion)
+    return SweepSteps(
+        resolve=as_task("resolve points", resolve_points, "resolve points"),
+        check=as_task("check points", check_points, "check points"),
+        open=as_task("open sweep", tracking.open_sweep, "open sweep"),
+        train=as_task("train group", _spread if ray else _train_here, "train group"),
+        log_point=as_task("log point", tracking.log_point, "log {point.name}"),
+        close=as_task("close sweep", tracking.close_sweep, "close sweep"),
+        apart=ray,
+    )
+
+
+def _train_here(points: Sequence[SweepPoint], champion: Path | None) -> list[TrainedPoint]:
+    with training_progress() as display:
+        show = furthest(display(f"{points[0].task.name}, {len(points)} point{'s' if len(points) > 1 else ''}"))
+
+        def on_progress(task: ResolvedTask, seed: int) -> Callable[[Progress], None]:
+            return show
+
+        return train_points(points, champion, on_progress)
+
+
+def _spread(points: Sequence[SweepPoint], champion: Path | None) -> list[TrainedPoint]:
     items = [
-        Item(f"{point.spec.name}, {point.name}", point.spec.base_model.model_dump_json(), ([point.spec], [one], champion))
-        for point, one in zip(points, inputs, strict=True)
+        Item(f"{point.task.name}, {point.name}", point.task.spec.base_model.model_dump_json(), ([point], champion))
+        for point in points
     ]
-    found = fan_out(_train_here, items)
-    for problem in found:
-        if isinstance(problem, SoftpromptError):
-            raise problem
-    return [one for result in found for one in result]
-
-
-def _train_here(specs: Sequence[PromptSpec], inputs: Sequence[Inputs], champion: str | None) -> list[_Found]:
-    with training_progress() as of:
-        show = furthest(of(f"{specs[0].name}, {len(specs)} point{'s' if len(specs) > 1 else ''}"))
-        found = sweeping.train_group(specs, inputs, prompt_file(champion), lambda place, seed: show)
-    return [([asdict(one) for one in trained], reason) for trained, reason in found]
-
-
-@task(name="open sweep", cache_policy=NO_CACHE)
-def open_sweep(points: Sequence[GridPoint], inputs: Sequence[Inputs], sweep: str, prefect_run: str | None) -> tuple[str, str]:
-    return sweep_record.open_sweep(record.client(), points, inputs, sweep, prefect_run)
-
-
-@task(name="log point", cache_policy=NO_CACHE, task_run_name="log {point.name}")
-def log_point(
-    experiment: str, run_id: str, point: GridPoint, inputs: Inputs, trained: Sequence[Trained], result: PointResult
-) -> None:
-    sweep_record.log_point(record.client(), experiment, run_id, point, inputs, trained, result)
-
-
-@task(name="close sweep", cache_policy=NO_CACHE)
-def close_sweep(run_id: str, result: SweepResult, points: Sequence[GridPoint]) -> None:
-    sweep_record.close_sweep(record.client(), run_id, result, sweeping.axes(points))
+    results = fan_out(_train_here, items)
+    for result in results:
+        if isinstance(result, SoftpromptError):
+            raise result
+    return [trained for result in results for trained in result]

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import math
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import softprompt_core
-from softprompt_core.fingerprint import file_digest, fingerprint, library_fingerprint, tree_fingerprint
+from softprompt_core import fingerprint as module
+from softprompt_core.fingerprint import DEPENDENCIES, ROOMS, file_digest, fingerprint, library_fingerprint, tree_fingerprint
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -80,8 +85,57 @@ def test_a_changed_renamed_or_added_module_changes_the_library_and_a_cache_does_
     assert len(set(seen)) == 4
 
 
-def test_the_library_fingerprint_is_that_of_its_own_tree(tmp_path: Path) -> None:
-    copied = tmp_path / "elsewhere"
-    shutil.copytree(Path(softprompt_core.__file__).parent, copied, ignore=shutil.ignore_patterns("__pycache__"))
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of this library whose fingerprint is taken in place of the installed one's."""
+    package = tmp_path / "softprompt_core"
+    shutil.copytree(Path(softprompt_core.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "bundled"))
+    monkeypatch.setattr(module, "__file__", str(package / "fingerprint.py"))
+    yield package
     library_fingerprint.cache_clear()
-    assert library_fingerprint() == tree_fingerprint(copied)
+
+
+def current() -> str:
+    library_fingerprint.cache_clear()
+    return library_fingerprint()
+
+
+def test_a_change_in_a_room_that_can_change_a_number_changes_the_library_and_one_elsewhere_does_not(library: Path) -> None:
+    before = current()
+    assert all((library / room).is_dir() for room in ROOMS)
+    for room in ("report", "store", "gates"):
+        (library / room / "page.py").write_text("another = True\n")
+    (library / "report" / "page.css").write_text("body {}")
+    (library / "settings.py").write_text("")
+    assert current() == before
+    for room in ROOMS:
+        (library / room / "new.py").write_text("x = 1\n")
+        assert current() != before, room
+        (library / room / "new.py").unlink()
+    assert current() == before
+
+
+def test_the_same_library_has_one_fingerprint_wherever_it_lies(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = current()
+    monkeypatch.undo()
+    assert current() == copied
+
+
+@pytest.mark.parametrize("package", DEPENDENCIES)
+def test_another_minor_release_of_a_model_library_changes_the_library_and_a_patch_does_not(
+    monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    installed = importlib.metadata.version
+
+    def released(version: str) -> str:
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: version if name == package else installed(name))
+        return current()
+
+    assert released("9.8.7") == released("9.8.6+cpu") != released("9.9.0")
+    library_fingerprint.cache_clear()
+
+
+def test_the_library_fingerprint_imports_no_model_library() -> None:
+    code = "import sys; from softprompt_core.fingerprint import library_fingerprint; library_fingerprint(); "
+    code += "print({'torch', 'transformers'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout.strip() == "set()"

@@ -15,10 +15,10 @@ from softprompt_core.errors import Outcome
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
     path = Path(__file__).parents[1] / "docs" / "generate.py"
-    found = importlib.util.spec_from_file_location("generate_reference", path)
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    spec = importlib.util.spec_from_file_location("generate_reference", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 
@@ -29,15 +29,15 @@ def test_reference_pages_are_current(generate: ModuleType) -> None:
 def test_a_missing_a_changed_and_a_stray_page_are_stale(generate: ModuleType, tmp_path: Path) -> None:
     for name, text in {"same.md": "as made", "changed.md": "by hand", "stray.md": "of old"}.items():
         (tmp_path / name).write_text(text)
-    wanted = {"same.md": "as made", "changed.md": "as made", "missing.md": "as made"}
-    assert generate.stale(tmp_path, wanted) == ["changed.md", "missing.md", "stray.md"]
+    pages = {"same.md": "as made", "changed.md": "as made", "missing.md": "as made"}
+    assert generate.stale(tmp_path, pages) == ["changed.md", "missing.md", "stray.md"]
 
 
 def test_every_key_option_and_outcome_has_a_meaning(generate: ModuleType) -> None:
     for name, page in generate.pages().items():
         # The last cell of a row is its meaning; the first row of a table is its head.
-        silent = [line for line in page.splitlines() if re.search(r"^\|.*\|\s+\|$", line)]
-        assert not silent, f"{name}: {silent}"
+        unexplained = [line for line in page.splitlines() if re.search(r"^\|.*\|\s+\|$", line)]
+        assert not unexplained, f"{name}: {unexplained}"
 
 
 def test_the_outcome_page_shows_the_codes_that_commands_exit_with(generate: ModuleType) -> None:

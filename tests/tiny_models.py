@@ -63,10 +63,15 @@ def config(family: str) -> transformers.PretrainedConfig:
     return FAMILIES[family]()
 
 
-def save_tiny(folder: Path, family: str, seed: int = 0, spread: float = 4.0) -> Path:
-    """Write a loadable model folder; weights are spread widely enough that differences between paths would show."""
+def save_tiny(folder: Path, family: str, seed: int = 0, spread: float = 4.0, **sizes: int) -> Path:
+    """Write a loadable model folder; weights are spread widely enough that differences between paths would show.
+
+    Args:
+        sizes: values of the config in place of the family's own.
+    """
     torch.manual_seed(seed)
     shape = config(family)
+    shape.update(sizes)
     kind = transformers.AutoModelForSeq2SeqLM if shape.is_encoder_decoder else transformers.AutoModelForCausalLM
     model = kind.from_config(shape)
     with torch.no_grad():

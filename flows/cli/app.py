@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from flows.cli import compare, configuring, copying, deploying, gates, inspecting, monitor, registry, running, status, sweeping
+from flows.cli import config, deploy, doctor, gates, monitor, registry, run, status, sweep
 
 if TYPE_CHECKING:
     from softprompt_core.errors import SoftpromptError
@@ -22,61 +21,50 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.command()(running.demo)
-app.command()(running.run)
-app.command()(running.fleet)
-app.command()(sweeping.sweep)
-app.command()(deploying.deploy)
-registry.app.command("compare")(compare.compare)
-registry.app.command("copy")(copying.copy)
+app.command()(run.demo)
+app.command()(run.run)
+app.command()(run.fleet)
+app.command()(sweep.sweep)
+app.command()(deploy.deploy)
 app.command()(monitor.monitor)
 app.command()(monitor.revalidate)
 app.command()(status.status)
 app.add_typer(registry.app, name="registry")
 app.add_typer(gates.app, name="gates")
-app.add_typer(configuring.app, name="config")
-app.command()(inspecting.ui)
-app.command()(inspecting.doctor)
-app.command()(inspecting.schema)
+app.add_typer(config.app, name="config")
+app.command()(doctor.ui)
+app.command()(doctor.doctor)
+app.command()(doctor.schema)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    config: configuring.Config = None,
-    profile: configuring.Profile = None,
-    pairs: configuring.Set = None,
+    config_file: config.Config = None,
+    profile: config.Profile = None,
+    pairs: config.Set = None,
     version: bool = typer.Option(False, "--version", help="Print the version and end."),
 ) -> None:
     if version:
-        from softprompt_core import __version__
+        from softprompt_core.version import __version__
 
         print(__version__)
         raise typer.Exit()
-    configuring.take(config, profile, pairs)
+    config.override_settings(config_file, profile, pairs)
 
 
 def main() -> None:
     """Entry point: a user's mistake is one message and an exit code, never a traceback."""
     from softprompt_core.errors import SoftpromptError
 
-    # The libraries behind a run make two million objects that live as long as the process. Python's collector would go through
-    # them again and again, and once more at the end.
-    gc.set_threshold(50_000, 20, 100)
     try:
         app()
     except SoftpromptError as error:
         _exit(error)
-    except SystemExit as ended:
-        if handover := sys.modules.get("flows.handover"):
-            handover.leave_if_lost(ended.code if isinstance(ended.code, int) else 0)
-        raise
     except KeyboardInterrupt:
         print("interrupted; the next run continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        _exit(_known(error))
-    finally:
-        gc.freeze()
+        _exit(_unavailable(error))
 
 
 def _exit(error: SoftpromptError) -> NoReturn:
@@ -84,12 +72,12 @@ def _exit(error: SoftpromptError) -> NoReturn:
     sys.exit(error.outcome.exit_code)
 
 
-def _known(error: Exception) -> SoftpromptError:
+def _unavailable(error: Exception) -> SoftpromptError:
     """A full disk, or an MLflow that stopped answering, in words; anything else is raised as it is."""
-    from softprompt_core import registry
-    from softprompt_core.stages import record
+    from softprompt_core.store import failures
+    from softprompt_core.store.addresses import Addresses
 
-    found = registry.unavailable(error, record.stores())
-    if found is None:
+    unavailable = failures.unavailable(error, Addresses.from_settings())
+    if unavailable is None:
         raise error
-    return found
+    return unavailable

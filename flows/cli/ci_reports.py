@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from softprompt_core.errors import InvalidInput, NoOutcome, Outcome
 
 if TYPE_CHECKING:
-    from softprompt_core.stages.result import LifecycleResult
+    from softprompt_core.lifecycle.result import LifecycleResult
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
@@ -66,7 +66,7 @@ def junit(results: Sequence[LifecycleResult]) -> str:
             ElementTree.SubElement(case, "system-out").text = text
             continue
         counts[kind] += 1
-        first = _xml(f"{result.words}: {result.reason}".splitlines()[0])
+        first = _xml(f"{result.label}: {result.reason}".splitlines()[0])
         ElementTree.SubElement(case, kind, type=result.outcome.value, message=first).text = text
     for kind, attribute in {"failure": "failures", "error": "errors", "skipped": "skipped"}.items():
         suite.set(attribute, str(counts[kind]))
@@ -97,7 +97,7 @@ def github_summary(results: Sequence[LifecycleResult]) -> str:
         (
             _MARKS.get(_junit_kind(result), "❌"),
             escape(result.task),
-            result.words.replace("_", " "),
+            result.label.replace("_", " "),
             f"v{result.version}" if result.version else "–",
             result.metric or "–",
             *(number(result.scores.get(scorer)) for scorer in scorers),

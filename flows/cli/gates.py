@@ -6,10 +6,8 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.running import Json
+from flows.cli.options import Json, Name
 
-Name = Annotated[str, typer.Argument(help="The task's name.", show_default=False)]
-Decided = Annotated[int | None, typer.Argument(help="Default: the newest version that was decided on.", show_default=False)]
 app = typer.Typer(no_args_is_help=True, help="Decisions of the gates: explain.", rich_markup_mode=None)
 
 
@@ -20,7 +18,7 @@ def _group() -> None:
 
 @app.command()
 def explain(
-    name: Annotated[str, typer.Argument(help="The task's name.", show_default=False)],
+    name: Name,
     version: Annotated[
         int | None, typer.Argument(help="Default: the newest version that was decided on.", show_default=False)
     ] = None,
@@ -28,29 +26,29 @@ def explain(
 ) -> None:
     """Decide again on the stored evidence of a version, and print the reasons. Exits 20 if the verdict is not the stored one."""
     from flows.cli.output import print_json
-    from softprompt_core import registry
+    from softprompt_core.decisions.replay import explain
     from softprompt_core.errors import InvalidInput, Outcome
-    from softprompt_core.stages import record
-    from softprompt_core.stages.explaining import explain
+    from softprompt_core.store import versions
+    from softprompt_core.store.connection import Store
 
-    client = record.client()
+    store = Store.connect()
     if version is None:
-        newest = registry.last_decided(client, name)
+        newest = versions.last_decided(store, name)
         if newest is None:
             raise InvalidInput("no version was decided on", where=name, do="`softprompt registry list` shows the tasks")
         version = newest.version
-    found = explain(client, name, version)
+    explanation = explain(store, name, version)
     if json:
-        print_json(found.to_json())
+        print_json(explanation.model_dump(mode="json"))
     else:
-        print(f"{name} version {version}: {found.stored.outcome.value}")
-        print(found.replayed.to_text())
-        for seed in found.evidence.seeds:
+        print(f"{name} version {version}: {explanation.stored.outcome.value}")
+        print(explanation.replayed.to_text())
+        for seed in explanation.seeds:
             test = "not scored" if seed.test is None else f"{seed.test:.4g}"
             chosen = ", chosen" if seed.chosen else ""
             print(f"  seed {seed.seed}: validation {seed.validation:.4g}, test {test}, best at step {seed.best_step}{chosen}")
-        for line in (*found.notes, *found.differences):
+        for line in (*explanation.notes, *explanation.differences):
             print(line)
-        print("same verdict" if found.same else "another verdict")
-    if not found.same:
+        print("same verdict" if explanation.same_verdict else "another verdict")
+    if not explanation.same_verdict:
         raise typer.Exit(Outcome.REJECTED.exit_code)

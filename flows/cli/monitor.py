@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.running import Json
+from flows.cli.options import Json
 
 if TYPE_CHECKING:
-    from softprompt_core.stages.monitoring import HealthResult
-    from softprompt_core.stages.revalidation import Revalidation
+    from softprompt_core.operations.monitor import HealthResult
+    from softprompt_core.operations.revalidate import Revalidation
 
 _MARKS = {"ok": "✓", "worse": "✗", "shifted": "≠", "unknown": "?"}
 
@@ -38,18 +38,16 @@ def monitor(
 
     Exits 0 for healthy, 21 for degraded, 31 for unknown; 40 and 50 as other commands do; with several tasks the largest.
     """
+    from flows.cli.lifecycles import prefect_and_store
     from flows.cli.output import print_json
-    from flows.environment import prepare_environment
 
-    prepare_environment()
-    from flows.monitor import run_monitor
-    from softprompt_core.stages import record
-
-    record.client()
     files = [str(Path(pattern).expanduser().absolute()) for pattern in data or ()]
-    results = run_monitor(targets, files, margin=margin, confidence=confidence, min_rows=min_rows)
+    with prefect_and_store():
+        from flows.monitor import run_monitor
+
+        results = run_monitor(targets, files, margin=margin, confidence=confidence, min_rows=min_rows)
     if json:
-        print_json([result.to_json() for result in results])
+        print_json([result.model_dump(mode="json") for result in results])
     else:
         for result in results:
             _print(result)
@@ -58,8 +56,8 @@ def monitor(
 
 def _print(result: HealthResult) -> None:
     print(f"\n{result.task}{f' v{result.version}' if result.version else ''}: {result.reason}")
-    for finding in result.findings:
-        print(f"  {_MARKS[str(finding['status'])]} {finding['reason']}")
+    for check in result.findings:
+        print(f"  {_MARKS[check.status]} {check.reason}")
     if result.run_url:
         print(result.run_url)
     print(f"{result.task}: {result.health.value}")
@@ -83,40 +81,45 @@ def revalidate(
 
     Exits 0 when all hold, 21 when one fails, 31 when one cannot be tried; 40 and 50 as other commands do.
     """
+    from flows.cli.lifecycles import prefect_and_store
     from flows.cli.output import print_json
-    from flows.environment import prepare_environment
     from softprompt_core.errors import InvalidInput
 
     if revision is not None and base is None:
         raise InvalidInput("a revision needs a base", where="--revision", do="name it with --base")
-    prepare_environment()
-    from softprompt_core.stages import record
+    if base is not None and Path(base).expanduser().is_dir():
+        base = str(Path(base).expanduser().absolute())
+    with prefect_and_store():
+        from flows.revalidate import run_revalidation
 
-    record.client()
-    from flows.revalidate import run_revalidation
-
-    place = str(Path(base).expanduser().absolute()) if base is not None and Path(base).expanduser().is_dir() else base
-    found = run_revalidation(targets or [], place, revision)
+        results = run_revalidation(targets or [], base, revision)
     if json:
-        print_json([one.to_json() for one in found])
-    elif not found:
+        print_json([result.model_dump(mode="json") for result in results])
+    elif not results:
         print("There is no champion yet.")
     else:
-        _print_revalidation(found)
-    raise typer.Exit(max((one.validity.exit_code for one in found), default=0))
+        _print_revalidation(results)
+    raise typer.Exit(max((result.validity.exit_code for result in results), default=0))
 
 
-def _print_revalidation(found: list[Revalidation]) -> None:
-    from flows.cli.output import print_table
+def _print_revalidation(results: list[Revalidation]) -> None:
+    from flows.cli.output import NONE, print_table
 
-    for one in found:
-        print(f"\n{one.task}: {one.reason}")
-        for line in one.gates:
+    for result in results:
+        print(f"\n{result.task}: {result.reason}")
+        for line in result.gates:
             print(line)
     print()
-    heads = ("task", "champion", "trained on", "base", "scored", "validity")
-    cells = (
-        (f"v{one.version}" if one.version else "–", one.trained_on or "–", one.base or "–", "yes" if one.scored else "no")
-        for one in found
-    )
-    print_table(heads, [(one.task, *row, one.validity.value) for one, row in zip(found, cells, strict=True)])
+    headings = ("task", "champion", "trained on", "base", "scored", "validity")
+    rows = [
+        (
+            result.task,
+            f"v{result.version}" if result.version else NONE,
+            result.trained_on or NONE,
+            result.base or NONE,
+            "yes" if result.scored else "no",
+            result.validity.value,
+        )
+        for result in results
+    ]
+    print_table(headings, rows)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from softprompt_core.stages.result import LifecycleResult
+    from softprompt_core.lifecycle.result import LifecycleResult
 
-
+NONE = "–"
 _LOG_WIDTH = 140
 
 
@@ -31,8 +31,14 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: s
     Console(width=None if sys.stdout.isatty() else _LOG_WIDTH).print(table)
 
 
+def print_links(task: str, *urls: str | None) -> None:
+    """The pages that are there, a line each."""
+    for url in filter(None, urls):
+        print(f"{task}: {url}")
+
+
 def print_results(results: Sequence[LifecycleResult]) -> None:
-    """Reasons, gates, a table of all tasks, and the outcome of each as the last lines."""
+    """Reasons, gates, a table of all tasks, and links."""
     for result in results:
         print(f"\n{result.task}: {result.reason}")
         for line in result.gates:
@@ -41,9 +47,9 @@ def print_results(results: Sequence[LifecycleResult]) -> None:
         (
             result.task,
             result.outcome.value,
-            f"v{result.version}" if result.version else "–",
+            f"v{result.version}" if result.version else NONE,
             *(_score(result.scores.get(scorer)) for scorer in ("candidate", "champion", "hard_prompt", "majority")),
-            f"{result.size_bytes / 1000:.0f} kB" if result.size_bytes else "–",
+            f"{result.size_bytes / 1000:.0f} kB" if result.size_bytes else NONE,
             f"{result.seconds:.0f} s",
         )
         for result in results
@@ -53,16 +59,13 @@ def print_results(results: Sequence[LifecycleResult]) -> None:
     print()
     print_table(headings, rows, title=f"Test {' / '.join(metrics)}" if metrics else None)
     for result in results:
-        if result.run_url:
-            print(f"{result.task}: {result.run_url}")
-        if result.prefect_url:
-            print(f"{result.task}: {result.prefect_url}")
+        print_links(result.task, result.run_url, result.prefect_url)
 
 
 def print_outcome(results: Sequence[LifecycleResult]) -> None:
     for result in results:
-        print(f"{result.task}: {result.words}" if len(results) > 1 else result.words)
+        print(f"{result.task}: {result.label}" if len(results) > 1 else result.label)
 
 
 def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return NONE if value is None else f"{value:.3f}"

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.running import Json
+from flows.cli.options import Json
 
 if TYPE_CHECKING:
+    from softprompt_core.operations.status import TaskStatus
     from softprompt_core.report.fleet_page import Cell, Tone
-    from softprompt_core.stages.fleet_status import TaskStatus
 
 _HEADINGS = ("task", "champion", "last outcome", "next run", "waits for approval", "health", "look at")
 
@@ -31,77 +31,69 @@ def status(
 ) -> None:
     """How the tasks stand, from MLflow alone: champion and its age, last outcome, next scheduled run, approval, health."""
     from flows.cli.output import print_json, print_table
-    from softprompt_core.stages import record
-    from softprompt_core.stages.fleet_status import fleet_status
+    from softprompt_core.operations.status import fleet_status
+    from softprompt_core.store.connection import Store
 
     now = datetime.now(UTC)
-    found = fleet_status(record.client(), names or (), now)
+    store = Store.connect()
+    tasks = fleet_status(store, names or (), now)
     if html is not None:
-        _write(html, found, now)
+        _write(html, tasks, store.addresses.masked_tracking_uri, now)
     if json:
-        print_json([one.to_json() for one in found])
-    elif not found:
+        print_json([task.model_dump(mode="json") for task in tasks])
+    elif not tasks:
         print("Nothing is registered yet; `softprompt run SPEC` registers a first version.")
     else:
-        # One line a task: ages, but no other notes, and a mark in place of the last column, which repeats what stands before it.
-        shown = [(one, _row(one, partial(_age, now=now))[:-1]) for one in found]
-        rows = [
-            ["!" if one.attention else "", *(_plain(cell, with_note=0 < place < 3) for place, cell in enumerate(row))]
-            for one, row in shown
-        ]
-        print_table(("", *_HEADINGS[:-1]), rows)
-        for one in found:
-            if one.trouble:
-                print(f"! {one.task}: {one.trouble}")
-        print(_summary(found))
+        print_table(("", *_HEADINGS[:-1]), [_line(task, now) for task in tasks])
+        for task in tasks:
+            if task.trouble:
+                print(f"! {task.task}: {task.trouble}")
+        print(_summary(tasks))
 
 
-def _write(path: Path, found: list[TaskStatus], now: datetime) -> None:
-    from softprompt_core import registry
+def _write(file: Path, tasks: list[TaskStatus], record: str, now: datetime) -> None:
     from softprompt_core.errors import InvalidInput
     from softprompt_core.report.fleet_page import fleet_page
-    from softprompt_core.stages import record
 
-    first = sorted(found, key=lambda one: (not one.attention, one.task))
-    made = f"Made {_when(now)} from {registry.masked(record.stores().tracking_uri)} by `softprompt status --html`."
-    page = fleet_page(_HEADINGS, [_row(one, _when) for one in first], summary=_summary(found), made=made)
+    in_order = sorted(tasks, key=lambda task: (not task.attention, task.task))  # who needs a look first
+    source = f"Made {_utc(now)} from {record} by `softprompt status --html`."
+    page = fleet_page(_HEADINGS, [_row(task, _utc) for task in in_order], summary=_summary(tasks), source=source)
     try:
-        path.write_text(page, encoding="utf-8")
+        file.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise InvalidInput(
-            f"cannot be written: {error.strerror}", where=str(path), do="name a file in a folder that is there"
-        ) from None
+        do = "name a file in a folder that is there"
+        raise InvalidInput(f"cannot be written: {error.strerror}", where=str(file), do=do) from None
 
 
-def _row(one: TaskStatus, told: Callable[[datetime], str]) -> list[Cell]:
-    """``told`` says when something was: a page is read later than it is made, so ages would be wrong there."""
+def _line(task: TaskStatus, now: datetime) -> list[str]:
+    """A row for the terminal: ages, but no other notes, and a mark in place of the last column, which repeats the others."""
+    name, champion, outcome, *others = _row(task, partial(_age, now=now))[:-1]
+    with_ages = [f"{cell.text}, {cell.note}" if cell.note else cell.text for cell in (champion, outcome)]
+    return ["!" if task.attention else "", name.text, *with_ages, *(cell.text for cell in others)]
+
+
+def _row(task: TaskStatus, moment: Callable[[datetime], str]) -> list[Cell]:
+    """A row for the page.
+
+    Args:
+        moment: says when something was: a page is read later than it is made, so ages would be wrong there.
+    """
     from softprompt_core.report.fleet_page import Cell
 
-    nothing = Cell("–", tone="quiet")
-    return [
-        Cell(one.task, link=one.url),
-        Cell(f"v{one.champion}", told(one.champion_since) if one.champion_since else "") if one.champion is not None else nothing,
-        Cell(
-            one.last_outcome.replace("_", " "),
-            told(one.last_at) if one.last_at else "",
-            _tone(one.last_outcome),
-            one.last_url or "",
-        )
-        if one.last_outcome
-        else nothing,
-        Cell(f"{one.next_run:%Y-%m-%d %H:%M %Z}", one.schedule or "") if one.next_run else nothing,
-        Cell(f"v{one.pending}", f"until {one.pending_until:%Y-%m-%d}" if one.pending_until else "", "wait")
-        if one.pending
-        else nothing,
-        Cell(one.health, f"{(one.health_at or '')[:10]} {one.health_reason or ''}".strip(), _tone(one.health))
-        if one.health
-        else nothing,
-        Cell("; ".join(one.attention), tone="bad" if one.attention else ""),
-    ]
-
-
-def _plain(cell: Cell, with_note: bool) -> str:
-    return f"{cell.text}, {cell.note}" if with_note and cell.note else cell.text
+    champion = outcome = next_run = pending = health = Cell("–", tone="quiet")
+    if task.champion is not None:
+        champion = Cell(f"v{task.champion}", moment(task.champion_since) if task.champion_since else "")
+    if task.last_outcome:
+        when = moment(task.last_at) if task.last_at else ""
+        outcome = Cell(task.last_outcome.replace("_", " "), when, _tone(task.last_outcome), task.last_url or "")
+    if task.next_run:
+        next_run = Cell(f"{task.next_run:%Y-%m-%d %H:%M %Z}", task.schedule or "")
+    if task.pending:
+        pending = Cell(f"v{task.pending}", f"until {task.pending_until:%Y-%m-%d}" if task.pending_until else "", "wait")
+    if task.health:
+        health = Cell(task.health, f"{(task.health_at or '')[:10]} {task.health_reason or ''}".strip(), _tone(task.health))
+    attention = Cell("; ".join(task.attention), tone="bad" if task.attention else "")
+    return [Cell(task.task, link=task.url), champion, outcome, next_run, pending, health, attention]
 
 
 def _tone(word: str) -> Tone:
@@ -111,12 +103,12 @@ def _tone(word: str) -> Tone:
     return "wait" if first in ("awaiting_approval", "unknown", "running") else "bad"
 
 
-def _summary(found: list[TaskStatus]) -> str:
-    counts = Counter(one.last_outcome.replace("_", " ") for one in found if one.last_outcome)
+def _summary(tasks: list[TaskStatus]) -> str:
+    counts = Counter(task.last_outcome.replace("_", " ") for task in tasks if task.last_outcome)
     parts = [
-        f"{len(found)} tasks" if len(found) != 1 else "1 task",
-        f"{sum(one.champion is not None for one in found)} with a champion",
-        f"{sum(bool(one.attention) for one in found)} to look at",
+        f"{len(tasks)} tasks" if len(tasks) != 1 else "1 task",
+        f"{sum(task.champion is not None for task in tasks)} with a champion",
+        f"{sum(bool(task.attention) for task in tasks)} to look at",
     ]
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     return ", ".join(parts) + (f". Last outcomes: {outcomes}." if outcomes else ".")
@@ -129,5 +121,5 @@ def _age(since: datetime, now: datetime) -> str:
     return f"{minutes / 60:.0f} h ago" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days ago"
 
 
-def _when(moment: datetime) -> str:
+def _utc(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"

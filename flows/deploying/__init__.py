@@ -1,4 +1,5 @@
-"""From spec files and an environment file to work pools, schedules and automations on a Prefect server.
+"""From spec files and an environment file to a work pool, schedules and an automation on a Prefect server.
 
-``environment`` and ``wanted`` know no server; ``server`` and ``automations`` make one be as wanted.
+``environment`` and ``desired`` read what there should be, without a server; ``apply`` compares it with a server, kind by kind
+(``work_pool``, ``deployments``, ``automations``), and changes what differs.
 """

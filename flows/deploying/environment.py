@@ -58,8 +58,6 @@ class Environment(Frozen):
     """Only needed where environments share a server, for instance `{task}-staging`."""
     heartbeat_seconds: int = Field(60, ge=30, le=3600)
     """How often a run says that it is alive. After three missed times it counts as crashed."""
-    retrain_when_degraded: bool = False
-    """Start a task's lifecycle when `softprompt monitor` finds its champion degraded."""
 
     @field_validator("deployment_name")
     @classmethod
@@ -90,11 +88,11 @@ class Environment(Frozen):
         return value
 
 
-def load_environment(given: str) -> tuple[str, Environment, dict[str, Any] | None]:
+def load_environment(name_or_path: str) -> tuple[str, Environment, dict[str, Any] | None]:
     """Read an environment file.
 
     Args:
-        given: the name of a file in ``deployments/environments`` of the current folder, else of this package; or a path.
+        name_or_path: a file in ``deployments/environments`` of the current folder, else of this package, by its name; or a path.
 
     Returns:
         The environment's name (the file's), its settings, and the job template it names, if it names one.
@@ -102,12 +100,12 @@ def load_environment(given: str) -> tuple[str, Environment, dict[str, Any] | Non
     Raises:
         InvalidInput: no such file, or it breaks the model; every problem is listed.
     """
-    path = _find(given)
+    path = _find(name_or_path)
     value = _read(path, "an environment is a YAML mapping with `work_pool`, …")
     try:
         environment = Environment.model_validate(value)
     except ValidationError as error:
-        problems = "\n".join(_explain(one) for one in error.errors())
+        problems = "\n".join(_explain(problem) for problem in error.errors())
         raise InvalidInput(problems, where=str(path), do="every key is described in docs/deploying.md") from None
     template = environment.work_pool.base_job_template
     if template is None:
@@ -115,42 +113,42 @@ def load_environment(given: str) -> tuple[str, Environment, dict[str, Any] | Non
     return path.stem, environment, _read(path.parent / template, "a job template has `variables` and `job_configuration`")
 
 
-def _find(given: str) -> Path:
-    if given.endswith((".yaml", ".yml")):
-        return Path(given).expanduser()
+def _find(name_or_path: str) -> Path:
+    if name_or_path.endswith((".yaml", ".yml")):
+        return Path(name_or_path).expanduser()
     folders = [FOLDER, Path(str(files("deployments"))) / "environments"]  # read as data: flows import nothing from deployments
     for folder in folders:
-        if (path := folder / f"{given}.yaml").is_file():
+        if (path := folder / f"{name_or_path}.yaml").is_file():
             return path
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     raise InvalidInput(
         f"no such environment; known are {', '.join(known)}",
-        where=f"--environment {given}",
-        do=f"write {FOLDER / given}.yaml, or name a YAML file",
+        where=f"--environment {name_or_path}",
+        do=f"write {FOLDER / name_or_path}.yaml, or name a YAML file",
     )
 
 
-def _read(path: Path, wanted: str) -> dict[str, Any]:
+def _read(path: Path, hint: str) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except FileNotFoundError:
         raise InvalidInput("no such file", where=str(path), do="check the path") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError) as error:
-        raise InvalidInput(f"cannot be read: {' '.join(str(error).split())}", where=str(path), do=wanted) from None
+        raise InvalidInput(f"cannot be read: {' '.join(str(error).split())}", where=str(path), do=hint) from None
     if not isinstance(value, dict):
-        raise InvalidInput("is no mapping", where=str(path), do=wanted)
+        raise InvalidInput("is no mapping", where=str(path), do=hint)
     return value
 
 
 def _explain(error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"])
+    key = ".".join(str(part) for part in error["loc"])
+    if key == "retrain_when_degraded":
+        return f"`{key}` is gone: a run on unchanged data trains nothing; remove the line (docs/monitoring.md)"
     if error["type"] == "extra_forbidden":
         model: type[BaseModel] = WorkPool if error["loc"][0] == "work_pool" else Environment
         close = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1, cutoff=0.5)
-        return f"unknown key `{place}`" + (
-            f"; did you mean `{close[0]}`?" if close else f"; known: {', '.join(model.model_fields)}"
-        )
+        return f"unknown key `{key}`; " + (f"did you mean `{close[0]}`?" if close else f"known: {', '.join(model.model_fields)}")
     if error["type"] == "missing":
-        return f"`{place}` is missing"
-    return f"`{place}`: {error['msg'].removeprefix('Value error, ')}"
+        return f"`{key}` is missing"
+    return f"`{key}`: {error['msg'].removeprefix('Value error, ')}"

@@ -1,4 +1,4 @@
-"""What a base is: its id, revision and a fingerprint of its content; where its files lie.
+"""Which base a spec names: its id, revision, a fingerprint of its content, its folder and number format.
 
 A soft prompt is meaningful for the exact weights that it was trained on and no others, so the base is named by its content.
 """
@@ -6,36 +6,34 @@ A soft prompt is meaningful for the exact weights that it was trained on and no 
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from softprompt_core.errors import InvalidInput, Unavailable
 from softprompt_core.fingerprint import file_digest, fingerprint
 from softprompt_core.spec import BaseModelSpec
+from softprompt_core.spec.frozen import Frozen
 
-BUNDLED = Path(__file__).parent.parent / "bundled" / "model"
+BUNDLED = Path(__file__).parent / "bundled"
 # What decides the model's answers. Pickled weights (.bin, .pt) are never read.
 _IDENTITY_FILES = ("config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json", "*.model", "vocab.*", "merges.txt")
 
 
-@dataclass(frozen=True)
-class BaseIdentity:
-    """What a soft prompt remembers of its base."""
+class BaseIdentity(Frozen):
+    """The base as a soft prompt's file names it."""
 
     id: str
     revision: str | None
     fingerprint: str
     hidden_size: int
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     @property
     def short(self) -> str:
+        """Id, revision and fingerprint for messages."""
         revision = f"@{self.revision[:8]}" if self.revision else ""
         return f"{self.id}{revision} ({self.fingerprint[:8]})"
 
@@ -52,23 +50,36 @@ def identify(spec: BaseModelSpec) -> BaseIdentity:
     if spec.quantization is not None:  # other weights, and so another base
         content = fingerprint([content, spec.quantization])
     name = spec.id if spec.id == "bundled" or revision else folder.name
-    return BaseIdentity(name, revision, content, _hidden_size(folder, spec.id))
+    return BaseIdentity(id=name, revision=revision, fingerprint=content, hidden_size=_hidden_size(folder, spec.id))
+
+
+def resolved_dtype(spec: BaseModelSpec) -> str:
+    """The number format that the base's weights have on this machine: ``float32``, ``bfloat16`` or ``float16``.
+
+    Imports torch only where its installed build may find a GPU.
+    """
+    if spec.dtype != "auto":
+        return spec.dtype
+    if spec.device in ("cpu", "mps") or importlib.metadata.version("torch").endswith("+cpu"):
+        return "float32"
+    import torch
+
+    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
 def _hidden_size(folder: Path, model_id: str) -> int:
     # The file itself first: the model library takes two seconds to import what it needs to read it.
     try:
-        written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        found = _size_in(written.get("text_config", written))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        size = _size_in(config.get("text_config", config))
     except (OSError, ValueError, AttributeError):
-        found = None
-    if found is None:
-        found = _size_in(vars(read_config(folder, model_id).get_text_config()))
-    if found is None:
+        size = None
+    size = size or _size_in(vars(read_config(folder, model_id).get_text_config()))
+    if size is None:
         raise InvalidInput(
             "the model's config names no hidden size", where=model_id, do="use a causal or encoder–decoder language model"
         )
-    return found
+    return size
 
 
 def _size_in(values: Mapping[str, Any]) -> int | None:
@@ -139,19 +150,13 @@ def read_config(folder: Path, model_id: str) -> Any:
 
 def _content(folder: Path) -> str:
     """Fingerprint of weights, config and tokenizer, over file names and contents."""
-    return _content_of(
-        tuple((path.name, str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _identity_files(folder))
-    )
+    files = sorted({path for pattern in _IDENTITY_FILES for path in folder.glob(pattern)})
+    return _content_of(tuple((path.name, str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files))
 
 
-@functools.cache  # the arguments hold size and time, so an edited file is read again
+@functools.lru_cache(maxsize=64)  # the arguments hold size and time, so an edited file is read again
 def _content_of(files: tuple[tuple[str, str, int, int], ...]) -> str:
     return fingerprint([[name, _digest(Path(path))] for name, path, _, _ in files])
-
-
-def _identity_files(folder: Path) -> Iterator[Path]:
-    found = {path for pattern in _IDENTITY_FILES for path in folder.glob(pattern)}
-    return iter(sorted(found))
 
 
 def _digest(path: Path) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.util
 import json
 import tempfile
 import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from softprompt_core.base_model.identity import BaseIdentity, identify, read_config, resolve
+from softprompt_core.base_model.identity import BaseIdentity, identify, read_config, resolve, resolved_dtype
 from softprompt_core.errors import InvalidInput, Unavailable
 from softprompt_core.spec import BaseModelSpec
-
-_LOAD_LOCK = threading.Lock()  # two flow threads must not load the same weights twice
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,49 @@ class BaseModel:
         return "suffix" if self.kind == "causal" else "prefix"
 
 
+@dataclass(frozen=True)
+class _LoadOptions:
+    """What decides how a base lies in memory."""
+
+    identity: BaseIdentity
+    folder: str
+    device: str
+    dtype: torch.dtype
+    quantization: str | None
+    device_map: str | None  # JSON
+
+    @property
+    def where(self) -> str:
+        return f"base_model.id: {self.identity.id if self.identity.revision else self.folder}"
+
+
+class _LoadedBases:
+    """The base used last, and all others that are still in use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # two flow threads must not load the same weights twice
+        self._in_use: weakref.WeakValueDictionary[_LoadOptions, BaseModel] = weakref.WeakValueDictionary()
+        self._last: BaseModel | None = None  # the next task often names the same base
+        self.loads = 0
+
+    def get(self, options: _LoadOptions) -> BaseModel:
+        with self._lock:
+            base = self._in_use.get(options)
+            if base is None:
+                self._last = None
+                gc.collect()  # a model's modules refer to each other; the next one may need the memory
+                self.loads += 1
+                base = self._in_use[options] = _load(options)
+            self._last = base
+            return base
+
+
+_loaded_bases = _LoadedBases()
+
+
 def load_base(spec: BaseModelSpec) -> BaseModel:
-    """Load the frozen base once a process; further calls with the same content, dtype and place return the same object.
+    """Load the frozen base. While anybody uses it, and until another is loaded, the same object is returned for the same content,
+    dtype and placement.
 
     Raises:
         InvalidInput: folder, weights, config or tokenizer missing or unusable; float16 asked for a T5 model; a package that
@@ -78,113 +119,116 @@ def load_base(spec: BaseModelSpec) -> BaseModel:
                 where=f"base_model.{setting}",
                 do="pip install 'softprompt-lifecycle[large]'",
             )
-    wish = None if spec.device_map is None else json.dumps(spec.device_map, sort_keys=True)
-    with _LOAD_LOCK:
-        return _load(identity, str(folder), device.type, _dtype(spec.dtype, device), spec.quantization, wish)
+    device_map = None if spec.device_map is None else json.dumps(spec.device_map, sort_keys=True)
+    dtype: torch.dtype = getattr(torch, resolved_dtype(spec))
+    return _loaded_bases.get(_LoadOptions(identity, str(folder), device.type, dtype, spec.quantization, device_map))
 
 
 def loads() -> int:
     """How often this process has loaded a base, or tried to."""
-    return _load.cache_info().misses
+    return _loaded_bases.loads
 
 
-def _device(wish: str) -> torch.device:
+def _device(name: str) -> torch.device:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wish == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if present[name]))
-    if not present[wish]:
-        have = ", ".join(name for name, there in present.items() if there)
-        raise Unavailable(f"there is no {wish} device here", where="base_model.device", do=f"use `auto` or one of: {have}")
-    return torch.device(wish)
+    if name == "auto":
+        return torch.device(next(candidate for candidate in ("cuda", "mps", "cpu") if present[candidate]))
+    if not present[name]:
+        available = ", ".join(candidate for candidate, there in present.items() if there)
+        raise Unavailable(f"there is no {name} device here", where="base_model.device", do=f"use `auto` or one of: {available}")
+    return torch.device(name)
 
 
-def _dtype(wish: str, device: torch.device) -> torch.dtype:
-    if wish == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    dtype: torch.dtype = getattr(torch, wish)
-    return dtype
-
-
-@functools.cache
-def _load(
-    identity: BaseIdentity, folder: str, device: str, dtype: torch.dtype, quantization: str | None, device_map: str | None
-) -> BaseModel:
+def _load(options: _LoadOptions) -> BaseModel:
     import transformers
     from safetensors import SafetensorError
 
     transformers.logging.set_verbosity_error()  # advice for people who train the model itself
     transformers.utils.logging.disable_progress_bar()
-    name = identity.id if identity.revision else folder
-    where = f"base_model.id: {name}"
-    config = read_config(Path(folder), name)
-    encoder_decoder = bool(config.is_encoder_decoder)
-    if dtype == torch.float16 and config.model_type in ("t5", "mt5", "umt5"):
+    config = read_config(Path(options.folder), options.where.removeprefix("base_model.id: "))
+    encoder_decoder, is_t5 = bool(config.is_encoder_decoder), config.model_type in ("t5", "mt5", "umt5")
+    if options.dtype == torch.float16 and is_t5:
         raise InvalidInput("T5 gives NaN in float16", where="base_model.dtype", do="use bfloat16 or float32")
     family = transformers.AutoModelForSeq2SeqLM if encoder_decoder else transformers.AutoModelForCausalLM
-    options = dict(trust_remote_code=False, local_files_only=True)
-    placing = _placing(device, dtype, quantization, device_map)
+    safe = dict(trust_remote_code=False, local_files_only=True)
+    placement = _placement(options)
     try:
         loaded: Any = family.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **placing, **options
+            options.folder, dtype=options.dtype, use_safetensors=True, output_loading_info=True, **placement, **safe
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(options.folder, **safe)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InvalidInput(
             f"the model cannot be loaded: {str(error).strip().splitlines()[0]}",
-            where=where,
+            where=options.where,
             do="the folder needs config.json, complete .safetensors weights and a tokenizer",
         ) from None
-    model, found = loaded
-    if found["missing_keys"]:
+    model, report = loaded
+    if report["missing_keys"]:
         # transformers would fill them with random numbers, other ones in every process.
-        missing = sorted(found["missing_keys"])
+        missing = sorted(report["missing_keys"])
         raise InvalidInput(
             f"the weights lack {len(missing)} of the model's tensors, `{missing[0]}` for one",
-            where=where,
+            where=options.where,
             do="use a complete model, with its language-model head",
         )
+    _switch_off_repacking(model)
     model.requires_grad_(False)
     model.eval()
-    if not placing:
-        model.to(device)
+    if not placement:
+        model.to(options.device)
     text = config.get_text_config()
     # T5 has relative positions and BLOOM has ALiBi: no bound of their own.
     context = next((getattr(text, n) for n in ("max_position_embeddings", "n_positions") if getattr(text, n, None)), None)
     return BaseModel(
         model=model,
         tokenizer=tokenizer,
-        identity=identity,
+        identity=options.identity,
         kind="encoder_decoder" if encoder_decoder else "causal",
-        context=None if config.model_type in ("t5", "mt5", "umt5") else context,
-        device=_entrance(model, device),
-        dtype=dtype,
+        context=None if is_t5 else context,
+        device=_input_device(model, options.device),
+        dtype=options.dtype,
     )
 
 
-def _placing(device: str, dtype: torch.dtype, quantization: str | None, device_map: str | None) -> dict[str, Any]:
-    """Options of a load that puts weights in their place itself; empty for a model that is moved whole."""
-    if quantization is None and device_map is None:
+def _placement(options: _LoadOptions) -> dict[str, Any]:
+    """Arguments of a load that puts weights in their place itself; empty for a model that is moved as a whole."""
+    if options.quantization is None and options.device_map is None:
         return {}
     import transformers
 
-    options: dict[str, Any] = {"device_map": {"": device} if device_map is None else json.loads(device_map)}
-    if device_map is not None:  # layers that fit nowhere else lie on disk
-        options["offload_folder"] = _offloaded().name
-    if quantization is not None:
-        how = dict(load_in_8bit=True) if quantization == "int8" else dict(load_in_4bit=True, bnb_4bit_quant_type="nf4")
-        more = {} if quantization == "int8" else dict(bnb_4bit_compute_dtype=dtype)
-        options["quantization_config"] = transformers.BitsAndBytesConfig(**how, **more)
-    return options
+    arguments: dict[str, Any] = {"device_map": {"": options.device}}
+    if options.device_map is not None:
+        arguments = {"device_map": json.loads(options.device_map), "offload_folder": _offload_folder().name}
+    if options.quantization == "int8":
+        arguments["quantization_config"] = transformers.BitsAndBytesConfig(load_in_8bit=True)
+    elif options.quantization == "nf4":
+        arguments["quantization_config"] = transformers.BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=options.dtype
+        )
+    return arguments
 
 
-@functools.cache  # one folder a process, gone when it ends
-def _offloaded() -> tempfile.TemporaryDirectory[str]:
+def _switch_off_repacking(model: Any) -> None:
+    """Give CPUs with AVX512-BF16 the numbers of all other CPUs.
+
+    There bitsandbytes repacks 4-bit weights at the first pass without gradients, for a kernel that fails for layers narrower than
+    64, computes in bfloat16 whatever the dtype, and passes no gradient back.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):  # bitsandbytes' Linear4bit
+            module.support_avx512bf16_for_cpu = False
+
+
+@functools.cache
+def _offload_folder() -> tempfile.TemporaryDirectory[str]:
+    """For layers that fit on no device; one folder a process, gone when it ends."""
     return tempfile.TemporaryDirectory(prefix="softprompt-offload-")
 
 
-def _entrance(model: Any, device: str) -> torch.device:
-    found: torch.device = model.get_input_embeddings().weight.device
-    if found.type != "meta":
-        return found
-    hook = getattr(model.get_input_embeddings(), "_hf_hook", None)  # weights that lie on disk come to this device to work
+def _input_device(model: Any, device: str) -> torch.device:
+    embeddings = model.get_input_embeddings()
+    if embeddings.weight.device.type != "meta":
+        return torch.device(embeddings.weight.device)
+    hook = getattr(embeddings, "_hf_hook", None)  # weights that lie on disk come to this device to work
     return torch.device(getattr(hook, "execution_device", None) or device)

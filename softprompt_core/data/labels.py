@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from softprompt_core.data.sources import RawSplit
 from softprompt_core.data.templates import cell_problem
 from softprompt_core.errors import InvalidInput
-from softprompt_core.spec.models import TargetSpec
+from softprompt_core.spec.data import TargetSpec
+
+_WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)\.0")
 
 
 @dataclass(frozen=True)
@@ -23,33 +26,43 @@ class Labels:
 
 
 def label_text(value: Any) -> str:
-    """A label's value as text, so that 1, "1" and 1.0 are one label, and so are true, "true" and "True"."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = str(value).strip()
-    return text.lower() if text.lower() in ("true", "false") else text
+    """A label's value as text, so that 1, "1", 1.0 and "1.0" are one label, and so are true, "true" and "True"."""
+    text = _text(value)
+    return text.removesuffix(".0") if _WHOLE_NUMBER.fullmatch(text) else text
 
 
 def find_labels(target: TargetSpec, raws: Mapping[str, RawSplit]) -> Labels:
     """The classes, from the spec's map, else the names of a ``ClassLabel`` column, else the values that occur in any split.
 
     Raises:
-        InvalidInput: two values of the map are the same text; the data know only one class.
+        InvalidInput: two values of the map are the same text.
     """
-    assert target.column is not None
-    names = next(
-        (part.class_names[target.column] for raw in raws.values() for part in raw.parts if target.column in part.class_names), ()
-    )
+    column = target.column
+    assert column is not None
+    names = next((part.class_names[column] for raw in raws.values() for part in raw.parts if column in part.class_names), ())
     if target.labels is not None:
         by_value = {label_text(value): word for value, word in target.labels.items()}
         if len(by_value) < len(target.labels):
-            do = "values are compared as text without surrounding blanks, true like True"
+            do = "values are compared as text without surrounding blanks, true like True and 1.0 like 1"
             raise InvalidInput("two values of the map are the same label", where="data.target.labels", do=do)
         return Labels(tuple(target.labels.values()), _by_number(by_value, names))
     if names:
         return Labels(names, {str(number): name for number, name in enumerate(names)})
-    values = {label_text(v) for raw in raws.values() for v in raw.cells[target.column] if cell_problem(v) is None}
-    return Labels(tuple(sorted(values)), {value: value for value in values})
+    texts: dict[str, set[str]] = {}
+    for raw in raws.values():
+        for value in raw.cells[column]:
+            if cell_problem(value) is None:
+                texts.setdefault(label_text(value), set()).add(_text(value))
+    # A label that is written in one way everywhere keeps it: text cells "1.0" make the word "1.0".
+    by_value = {value: next(iter(written)) if len(written) == 1 else value for value, written in texts.items()}
+    return Labels(tuple(sorted(by_value.values())), by_value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return text.lower() if text.lower() in ("true", "false") else text
 
 
 def _by_number(by_value: dict[str, str], names: tuple[str, ...]) -> dict[str, str]:

@@ -13,20 +13,17 @@ _PRECEDENCE = ("test", "validation", "train")
 
 def remove_leaks(splits: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row]], list[Leak]]:
     """Remove from train what stands in validation or test, and from validation what stands in test. Test keeps every row."""
-    seen: dict[str, tuple[str, str]] = {}  # key → (split, id) of the first row that keeps it
-    kept: dict[str, list[Row]] = {}
+    first: dict[str, tuple[str, Row]] = {}  # key → the first row that keeps it, and its split
+    kept: dict[str, list[Row]] = {split: [] for split in splits}
     leaks = []
     for split in _PRECEDENCE:
-        if split not in splits:
-            continue
-        kept[split] = [row for row in splits[split] if row.key not in seen]
-        for row in splits[split]:
-            if row.key in seen:
-                stands_in, other = seen[row.key]
-                leaks.append(Leak(id=row.id, removed_from=split, stands_in=stands_in, as_id=other))
-        for row in kept[split]:
-            seen.setdefault(row.key, (split, row.id))
-    return {split: kept[split] for split in splits}, leaks
+        for row in splits.get(split, ()):
+            stays_in, other = first.setdefault(row.key, (split, row))
+            if stays_in == split:
+                kept[split].append(row)
+            else:
+                leaks.append(Leak(id=row.id, removed_from=split, stands_in=stays_in, as_id=other.id))
+    return kept, leaks
 
 
 def find_repeated(splits: Mapping[str, Sequence[Row]]) -> tuple[list[RepeatedInput], list[RepeatedInput]]:
@@ -40,6 +37,6 @@ def find_repeated(splits: Mapping[str, Sequence[Row]]) -> tuple[list[RepeatedInp
         for group in groups.values():
             if len(group) > 1:
                 targets = tuple(dict.fromkeys(row.target for row in group))
-                found = RepeatedInput(split, tuple(row.id for row in group), targets)
-                (conflicting if len(targets) > 1 else agreeing).append(found)
+                repeated = RepeatedInput(split=split, ids=tuple(row.id for row in group), targets=targets)
+                (conflicting if len(targets) > 1 else agreeing).append(repeated)
     return agreeing, conflicting

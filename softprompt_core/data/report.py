@@ -1,23 +1,23 @@
-"""What was found in the data, for a reviewer and for the record."""
+"""What is known about the data, for a reviewer and for the record."""
 
 from __future__ import annotations
 
-import dataclasses
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 WORD_BINS = (8, 16, 32, 64, 128, 256, 512)
 """Upper ends (inclusive) of the bins of the word histogram; one more bin holds what is longer."""
 
 
-@dataclass(frozen=True)
-class BadRow:
+class _Stored(BaseModel):
+    """Part of ``data/report.json`` of a run; the names of fields are its keys."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class BadRow(_Stored):
     """A row that was set aside."""
 
     id: str
@@ -29,8 +29,7 @@ class BadRow:
         return f"{self.place} ({self.id}), `{self.field}`: {self.problem}"
 
 
-@dataclass(frozen=True)
-class Leak:
+class Leak(_Stored):
     """A row that was removed because another split holds the same input."""
 
     id: str
@@ -40,8 +39,7 @@ class Leak:
     """The row that stays."""
 
 
-@dataclass(frozen=True)
-class RepeatedInput:
+class RepeatedInput(_Stored):
     """An input that occurs more than once within a split, case and blanks aside."""
 
     split: str
@@ -50,8 +48,7 @@ class RepeatedInput:
     """The different targets that these rows have."""
 
 
-@dataclass(frozen=True)
-class TokenLengths:
+class TokenLengths(_Stored):
     """Input lengths in tokens of the base model."""
 
     limit: int
@@ -69,41 +66,39 @@ class TokenLengths:
         if not lengths:
             raise ValueError("no lengths")
         ordered = sorted(lengths)
-        cut = sum(length > limit for length in ordered)
-        rank = len(ordered) - 1
+        truncated = sum(length > limit for length in ordered)
+        last = len(ordered) - 1
         return cls(
             limit=limit,
             mean=sum(ordered) / len(ordered),
-            median=ordered[rank // 2],
-            p95=ordered[round(rank * 0.95)],
+            median=ordered[last // 2],
+            p95=ordered[round(last * 0.95)],
             longest=ordered[-1],
-            truncated=cut,
-            truncated_share=cut / len(ordered),
+            truncated=truncated,
+            truncated_share=truncated / len(ordered),
         )
 
 
-@dataclass(frozen=True)
-class SplitReport:
+class SplitReport(_Stored):
     """One split, before and after cleaning."""
 
     rows_read: int | None
     """Rows in the source; None for a split that was made from train."""
     rows: int
     """Rows that are used."""
-    classes: Mapping[str, int]
+    classes: dict[str, int]
     """Label word → rows; empty for generation."""
     words: tuple[int, ...]
     """Inputs by number of words, over the bins of ``WORD_BINS``."""
-    slices: Mapping[str, int]
+    slices: dict[str, int]
     """Slice → rows."""
     tokens: TokenLengths | None = None
 
 
-@dataclass(frozen=True)
-class DataReport:
+class DataReport(_Stored):
     """Everything that a reviewer should know about a task's data."""
 
-    splits: Mapping[str, SplitReport]
+    splits: dict[str, SplitReport]
     duplicates: tuple[RepeatedInput, ...]
     """Repeated inputs with one target."""
     conflicts: tuple[RepeatedInput, ...]
@@ -121,27 +116,12 @@ class DataReport:
             limit: longest input in tokens; longer ones are cut.
         """
         splits = {
-            name: dataclasses.replace(split, tokens=TokenLengths.of(lengths[name], limit)) if name in lengths else split
+            name: split.model_copy(update={"tokens": TokenLengths.of(lengths[name], limit)}) if name in lengths else split
             for name, split in self.splits.items()
         }
-        kept = [warning for warning in self.warnings if warning not in _token_warnings(self.splits)]
-        return dataclasses.replace(self, splits=splits, warnings=(*kept, *_token_warnings(splits)))
-
-    def to_markdown(self) -> str:
-        """The report for a reviewer, as Markdown."""
-        from softprompt_core.data.report_markdown import markdown
-
-        return markdown(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON; ``from_json`` gives an equal report."""
-        found: dict[str, Any] = _adapter().dump_python(self, mode="json")
-        return found
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> DataReport:
-        """Raises pydantic.ValidationError (a ValueError) if the value is not a report."""
-        return _adapter().validate_python(dict(value))
+        earlier = _token_warnings(self.splits)
+        warnings = (*(warning for warning in self.warnings if warning not in earlier), *_token_warnings(splits))
+        return self.model_copy(update={"splits": splits, "warnings": warnings})
 
 
 def word_histogram(texts: Iterable[str]) -> tuple[int, ...]:
@@ -154,15 +134,8 @@ def word_histogram(texts: Iterable[str]) -> tuple[int, ...]:
 
 def _token_warnings(splits: Mapping[str, SplitReport]) -> list[str]:
     return [
-        f"{split.tokens.truncated} of {split.rows} {name} inputs ({split.tokens.truncated_share:.1%}) are longer than"
-        f" {split.tokens.limit} tokens and are cut."
+        f"{tokens.truncated} of {split.rows} {name} inputs ({tokens.truncated_share:.1%}) are longer than {tokens.limit} tokens"
+        " and are cut."
         for name, split in splits.items()
-        if split.tokens is not None and split.tokens.truncated
+        if (tokens := split.tokens) is not None and tokens.truncated
     ]
-
-
-@cache
-def _adapter() -> TypeAdapter[DataReport]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(DataReport)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from softprompt_core.data.labels import Labels, label_text
-from softprompt_core.data.report import BadRow
+from softprompt_core.data.report import BadRow, Leak
 from softprompt_core.data.sources import RawSplit
 from softprompt_core.data.templates import cell_problem, render
-from softprompt_core.spec.models import DataSpec
+from softprompt_core.spec.data import DataSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +24,31 @@ class Row:
     input: str
     target: str
     key: str
-    """The input in lower case with single blanks: rows that share it ask the same question."""
+    """``normalised`` input: rows that share it ask the same question."""
 
     @property
     def id(self) -> str:
         return f"{self.source}/{self.index}"
 
 
-def same_text(text: str) -> str:
-    """What two inputs have in common that differ in case and blanks only."""
+@dataclass(frozen=True)
+class CleanRows:
+    """What is left for a task to use, and what was taken out."""
+
+    splits: Mapping[str, Sequence[Row]]
+    leaks: Sequence[Leak]
+    """Removed because another split holds the same input."""
+    bad: Sequence[BadRow]
+    """Set aside because they cannot be used."""
+
+
+def normalised(text: str) -> str:
+    """What inputs that differ only in case and blanks have in common."""
     return " ".join(text.casefold().split())
 
 
 def build_rows(raw: RawSplit, data: DataSpec, labels: Labels | None) -> tuple[list[Row], list[BadRow]]:
-    """Render every row of a split. A row counts as bad once, with the first problem found.
+    """Render every row of a split. A row counts as bad once, with the first problem.
 
     Args:
         labels: the classes, or None for generation.
@@ -45,43 +56,41 @@ def build_rows(raw: RawSplit, data: DataSpec, labels: Labels | None) -> tuple[li
     if not raw.rows:
         return [], []
     columns = data.columns()
-    cells = [raw.cells[column] for column in columns]
     target = _target_of(data, labels)
     rows, bad = [], []
-    for index, values in enumerate(zip(*cells, strict=True)):
-        row = dict(zip(columns, values, strict=True))
+    for index, values in enumerate(zip(*(raw.cells[column] for column in columns), strict=True)):
+        cells = dict(zip(columns, values, strict=True))
         try:
-            for column in columns:
-                problem = cell_problem(row[column])
+            for column, cell in cells.items():
+                problem = cell_problem(cell)
                 if problem is not None:
-                    raise _Unusable(column, problem)
-            text = render(data.input, row)
-            rows.append(Row(raw.name, index, text, target(row), same_text(text)))
-        except _Unusable as error:
-            bad.append(BadRow(f"{raw.name}/{index}", raw.place(index), error.field, error.problem))
-        except ValueError as error:  # a cell that does not fit a format such as {price:.2f}
-            bad.append(BadRow(f"{raw.name}/{index}", raw.place(index), "template", str(error)))
+                    raise _BadCell(column, problem)
+            text = render(data.input, cells)
+            rows.append(Row(raw.name, index, text, target(cells), normalised(text)))
+        except ValueError as error:  # another one than _BadCell: a cell that does not fit a format such as {price:.2f}
+            field = error.field if isinstance(error, _BadCell) else "template"
+            bad.append(BadRow(id=f"{raw.name}/{index}", place=raw.place(index), field=field, problem=str(error)))
     return rows, bad
 
 
-class _Unusable(Exception):
+class _BadCell(ValueError):
     def __init__(self, field: str, problem: str) -> None:
-        super().__init__(field, problem)
-        self.field, self.problem = field, problem
+        super().__init__(problem)
+        self.field = field
 
 
 def _target_of(data: DataSpec, labels: Labels | None) -> Callable[[Mapping[str, Any]], str]:
     column, template = data.target.column, data.target.template
-    if column is not None:
-        assert labels is not None
-        words, known = labels.by_value, ", ".join(labels.by_value)
+    if column is None:
+        assert template is not None
+        return lambda cells: render(template, cells)
+    assert labels is not None
+    by_value, labels_text = labels.by_value, ", ".join(labels.by_value)
 
-        def word(row: Mapping[str, Any]) -> str:
-            text = label_text(row[column])
-            if text not in words:
-                raise _Unusable(column, f"unknown label {text!r}; known: {known}")
-            return words[text]
+    def word(cells: Mapping[str, Any]) -> str:
+        value = label_text(cells[column])
+        if value not in by_value:
+            raise _BadCell(column, f"unknown label {value!r}; known: {labels_text}")
+        return by_value[value]
 
-        return word
-    assert template is not None
-    return lambda row: render(template, row)
+    return word

@@ -33,7 +33,7 @@ _QUOTED = re.compile(r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|`([^`]+)`""")
 
 @dataclass(frozen=True)
 class SliceQuery:
-    """A slice's expression, found harmless."""
+    """A slice's expression, checked to be harmless."""
 
     name: str
     written: str
@@ -43,12 +43,9 @@ class SliceQuery:
     columns: Mapping[str, str]
     """identifier → column."""
 
-    def error(self, problem: str, known: Sequence[str]) -> InvalidInput:
-        do = (
-            f"write a pandas query over the columns: {', '.join(known)}"
-            if known
-            else "write a pandas query such as `len(text) > 120`"
-        )
+    def error(self, problem: str, columns: Sequence[str] = ()) -> InvalidInput:
+        example = f"over the columns: {', '.join(columns)}" if columns else "such as `len(text) > 120`"
+        do = f"write a pandas query {example}"
         return InvalidInput(f"the slice `{self.written}` {problem}", where=f"data.slices.{self.name}", do=do)
 
 
@@ -70,27 +67,32 @@ def parse_slice(name: str, written: str) -> SliceQuery:
     try:
         tree = ast.parse(expression, mode="eval")
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise query.error(f"cannot be read: {getattr(error, 'msg', error)}", ()) from None
+        raise query.error(f"cannot be read: {getattr(error, 'msg', error)}") from None
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    back = {placeholder: column for column, placeholder in quoted.items()}
+    unquoted = {placeholder: column for column, placeholder in quoted.items()}
     columns = {}
     for node in ast.walk(tree):
         problem = _problem(node, called)
         if problem:
-            raise query.error(problem, ())
+            raise query.error(problem)
         if isinstance(node, ast.Name) and id(node) not in called:
-            columns[node.id] = back.get(node.id, node.id)
+            columns[node.id] = unquoted.get(node.id, node.id)
     if not columns:
-        raise query.error("names no column", ())
+        raise query.error("names no column")
     return SliceQuery(name, written, expression, columns)
 
 
-def slice_flags(query: SliceQuery, cells: Mapping[str, list[Any]], known: Sequence[str]) -> list[bool]:
+def slice_columns(queries: Sequence[SliceQuery]) -> set[str]:
+    """The columns that slices name, rendered texts (``input``, ``target``) included."""
+    return {column for query in queries for column in query.columns.values()}
+
+
+def slice_flags(query: SliceQuery, cells: Mapping[str, list[Any]], names: Sequence[str]) -> list[bool]:
     """Whether each row belongs to the slice.
 
     Args:
         cells: column → cells ``[rows]``, for every column of the query.
-        known: the columns that a user may name, for errors.
+        names: the columns that a user may name, for errors.
 
     Raises:
         InvalidInput: the expression does not fit the cells, or does not say true or false for each row.
@@ -104,14 +106,13 @@ def slice_flags(query: SliceQuery, cells: Mapping[str, list[Any]], known: Sequen
     }
     functions = {name: function for name, function in functions.items() if name not in query.columns}
     try:
-        found = frame.eval(query.expression, engine="python", resolvers=(functions,))
+        flags = frame.eval(query.expression, engine="python", resolvers=(functions,))
     except Exception as error:  # whatever pandas raises for a user's expression, it is the expression that does not fit
-        raise query.error(
-            f"does not fit the data: {error} (a cell of a csv file is text; float(column) makes it a number)", known
-        ) from None
-    if not isinstance(found, pd.Series) or not pd.api.types.is_bool_dtype(found.dtype):
-        raise query.error("does not say true or false for each row", known)
-    return [bool(flag) for flag in found.fillna(False)]
+        problem = f"does not fit the data: {error} (a cell of a csv file is text; float(column) makes it a number)"
+        raise query.error(problem, names) from None
+    if not isinstance(flags, pd.Series) or not pd.api.types.is_bool_dtype(flags.dtype):
+        raise query.error("does not say true or false for each row", names)
+    return [bool(flag) for flag in flags.fillna(False)]
 
 
 def slice_members(queries: Sequence[SliceQuery], rows: Sequence[Row], raws: Mapping[str, RawSplit]) -> dict[str, frozenset[str]]:
@@ -123,24 +124,24 @@ def slice_members(queries: Sequence[SliceQuery], rows: Sequence[Row], raws: Mapp
     Raises:
         InvalidInput: a slice names an unknown column or does not fit the cells.
     """
-    found: dict[str, set[str]] = {row.id: set() for row in rows}
-    tested = raws.get("test", raws["train"])
-    known = tuple(dict.fromkeys((*tested.columns, *_RENDERED)))
+    members: dict[str, set[str]] = {row.id: set() for row in rows}
+    test_source = raws.get("test", raws["train"])
+    names = tuple(dict.fromkeys((*test_source.columns, *_RENDERED)))
     for query in queries:
         columns = tuple(query.columns.values())
         for column in columns:
-            if column not in known:
-                close = difflib.get_close_matches(column, known, n=1, cutoff=0.5)
+            if column not in names:
+                close = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
                 hint = f"; did you mean `{close[0]}`?" if close else ""
-                raise query.error(f"names `{column}`, which is no column{hint}", known)
+                raise query.error(f"names `{column}`, which is no column{hint}", names)
         fitting = {name for name, raw in raws.items() if set(columns) <= {*raw.columns, *_RENDERED}}
         # All splits at once, so that a column has one type even where some split holds nothing but gaps in it.
-        asked = [row for row in rows if row.source in fitting]
-        cells = {column: [_cell(raws[row.source], column, row) for row in asked] for column in columns}
-        for row, flag in zip(asked, slice_flags(query, cells, known), strict=True):
+        candidates = [row for row in rows if row.source in fitting]
+        cells = {column: [_cell(raws[row.source], column, row) for row in candidates] for column in columns}
+        for row, flag in zip(candidates, slice_flags(query, cells, names), strict=True):
             if flag:
-                found[row.id].add(query.name)
-    return {row: frozenset(names) for row, names in found.items()}
+                members[row.id].add(query.name)
+    return {row: frozenset(slices) for row, slices in members.items()}
 
 
 def _cell(raw: RawSplit, column: str, row: Row) -> Any:
@@ -158,8 +159,8 @@ def _problem(node: ast.AST, called: set[int]) -> str | None:
         if node.attr not in allowed or id(node) not in called:
             kind = "on .str" if of_text else "on a column (texts have more under .str)"
             return f"may not use `.{node.attr}`; methods {kind}: {', '.join(allowed)}"
-    for searched in _searched(node):
-        if not isinstance(searched, (ast.List, ast.Tuple)) or any(isinstance(part, ast.Name) for part in ast.walk(searched)):
+    for values in _searched(node):
+        if not isinstance(values, (ast.List, ast.Tuple)) or any(isinstance(part, ast.Name) for part in ast.walk(values)):
             return "may look for a value in a list of constants only; for a part of a text use .str.contains"
     if isinstance(node, ast.Name) and id(node) in called and node.id not in _FUNCTIONS:
         return f"may not call `{node.id}`; allowed: {', '.join(_FUNCTIONS)}"

@@ -1,6 +1,6 @@
 """Splits that the source lacks, made from train.
 
-Every text is given a place by a hash of seed and normalised text, and each label's texts are walked through in that order: a text
+Texts are ordered by a hash of seed and normalised text, and each label's texts are walked through in that order: a text
 goes to test while test lacks rows of its share, then to validation, then to train. So the shares are kept for each label, equal
 texts stay together, row order does not matter, and a row that is added later moves at most about one text of its label at each
 border and leaves all others where they are.
@@ -33,38 +33,37 @@ def make_splits(
     for row in rows:
         texts.setdefault(row.key, []).append(row)
     strata: dict[str, list[list[Row]]] = {}
-    for key in sorted(texts, key=lambda key: _place(key, seed)):
+    for key in sorted(texts, key=lambda key: _rank(key, seed)):
         group = texts[key]
         strata.setdefault(group[0].target if stratified else "", []).append(group)
-    home: dict[str, str] = {}
+    split_of: dict[str, str] = {}
     for groups in strata.values():
         for group, split in zip(groups, _share_out([len(g) for g in groups], shares, keep), strict=True):
-            home[group[0].key] = split
-    made: dict[str, list[Row]] = {"train": [], **{split: [] for split in shares}}
+            split_of[group[0].key] = split
+    splits: dict[str, list[Row]] = {"train": [], **{split: [] for split in shares}}
     for row in rows:
-        made[home[row.key]].append(row)
-    return made
+        splits[split_of[row.key]].append(row)
+    return splits
 
 
 def _share_out(sizes: Sequence[int], shares: Mapping[str, float], keep: int) -> list[str]:
     """The split of each text of one label, given how many rows have that text."""
     total = sum(sizes)
     filled = dict.fromkeys((*shares, "train"), 0)
-    homes = []
+    splits = []
     for size in sizes:
         # Half of the text's rows must still fit: with single rows this rounds the share to the nearest number of rows.
-        home = next((split for split, share in shares.items() if filled[split] + size / 2 <= share * total), "train")
-        filled[home] += size
-        homes.append(home)
-    for split in shares:
-        spare = [i for i, home in enumerate(homes) if home == "train"]
-        smallest = min(spare, key=lambda i: sizes[i], default=None)
-        if not filled[split] and smallest is not None and filled["train"] - sizes[smallest] >= keep:
-            homes[smallest] = split
-            filled[split] += sizes[smallest]
+        split = next((name for name, share in shares.items() if filled[name] + size / 2 <= share * total), "train")
+        filled[split] += size
+        splits.append(split)
+    for empty in (name for name in shares if not filled[name]):
+        in_train = [index for index, split in enumerate(splits) if split == "train"]
+        smallest = min(in_train, key=lambda index: sizes[index], default=None)
+        if smallest is not None and filled["train"] - sizes[smallest] >= keep:
+            splits[smallest] = empty
             filled["train"] -= sizes[smallest]
-    return homes
+    return splits
 
 
-def _place(key: str, seed: int) -> bytes:
+def _rank(key: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}\n{key}".encode(), digest_size=16).digest()

@@ -6,30 +6,35 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter
 
 from softprompt_core.data.report import DataReport
 from softprompt_core.data.task_data import SPLITS, Example, TaskData
 from softprompt_core.errors import InvalidInput
 
 _REST = "data.json"
+_EXAMPLE = TypeAdapter(Example)
+
+
+class _Rest(BaseModel):
+    labels: tuple[str, ...]
+    fingerprint: str
+    report: DataReport
+    input_example: dict[str, Any]
+    columns: tuple[str, ...]
 
 
 def save_task_data(data: TaskData, folder: Path) -> None:
     """Write the folder; files of an earlier save are replaced."""
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
         rows = ({"id": e.id, "input": e.input, "target": e.target, "slices": sorted(e.slices)} for e in data.splits[split])
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         _write(folder / f"{split}.jsonl", text)
-    rest = {
-        "labels": list(data.labels),
-        "fingerprint": data.fingerprint,
-        "report": data.report.to_json(),
-        "input_example": dict(data.input_example),
-        "columns": list(data.columns),
-    }
-    _write(folder / _REST, json.dumps(rest, ensure_ascii=False, indent=2) + "\n")
+    rest = _Rest.model_validate(data, from_attributes=True)
+    _write(folder / _REST, json.dumps(rest.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n")
 
 
 def share_task_data(saved: Path, folder: Path) -> None:
@@ -45,6 +50,20 @@ def share_task_data(saved: Path, folder: Path) -> None:
         partial.replace(folder / name)
 
 
+def load_task_data(folder: Path) -> TaskData:
+    """Read what ``save_task_data`` wrote; equal to what was saved.
+
+    Raises:
+        InvalidInput: a file is missing or broken.
+    """
+    try:
+        rest = _Rest.model_validate_json((folder / _REST).read_bytes())
+        return TaskData(splits={split: _examples(folder / f"{split}.jsonl") for split in SPLITS}, **dict(rest))
+    except (OSError, ValueError) as error:
+        do = "prepare the data again"
+        raise InvalidInput(f"is not a folder of prepared data: {error!r}", where=str(folder), do=do) from None
+
+
 def _write(path: Path, text: str) -> None:
     # Replaced, never written into: another folder may share the file, and another process may be reading it.
     partial = path.with_name(f"{path.name}.partial")
@@ -53,28 +72,5 @@ def _write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def load_task_data(folder: Path) -> TaskData:
-    """Read what ``save_task_data`` wrote; equal to what was saved.
-
-    Raises:
-        InvalidInput: a file is missing or broken.
-    """
-    folder = Path(folder)
-    try:
-        rest = json.loads((folder / _REST).read_text(encoding="utf-8"))
-        return TaskData(
-            splits={split: _examples(folder / f"{split}.jsonl") for split in SPLITS},
-            labels=tuple(rest["labels"]),
-            fingerprint=rest["fingerprint"],
-            report=DataReport.from_json(rest["report"]),
-            input_example=rest["input_example"],
-            columns=tuple(rest["columns"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        do = "prepare the data again"
-        raise InvalidInput(f"is not a folder of prepared data: {error!r}", where=str(folder), do=do) from None
-
-
 def _examples(path: Path) -> tuple[Example, ...]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    return tuple(Example(row["id"], row["input"], row["target"], frozenset(row["slices"])) for row in rows)
+    return tuple(_EXAMPLE.validate_json(line) for line in path.read_bytes().split(b"\n") if line)

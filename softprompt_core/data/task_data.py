@@ -1,4 +1,4 @@
-"""``TaskData``: what every later stage sees of the data."""
+"""``TaskData``: a task's rows as training and evaluation take them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ class TaskData:
     fingerprint: str
     """SHA-256 of every row of every split in every column that is used, and of the split settings where splits are made."""
     report: DataReport
-    """What was found in the data."""
     input_example: Mapping[str, Any]
     """The cells of one row in the columns of the input template."""
     columns: tuple[str, ...]

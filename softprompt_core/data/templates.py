@@ -17,9 +17,8 @@ def cell_problem(value: Any) -> str | None:
     if isinstance(value, str):
         if not value.strip():
             return "is empty"
-        return (
-            None if value.isascii() or _encodes(value) else "holds half a character (a lone surrogate), which no tokenizer reads"
-        )
+        surrogate = not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+        return "holds half a character (a lone surrogate), which no tokenizer reads" if surrogate else None
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "is empty"
     if isinstance(value, (int, float)):
@@ -28,7 +27,7 @@ def cell_problem(value: Any) -> str | None:
 
 
 def render(template: str, cells: Mapping[str, Any]) -> str:
-    """Fill a template with cells that ``cell_problem`` found nothing wrong with.
+    """Fill a template with cells that have no ``cell_problem``.
 
     Raises:
         KeyError: a column is missing.
@@ -49,11 +48,3 @@ def render(template: str, cells: Mapping[str, Any]) -> str:
 def _pieces(template: str) -> tuple[tuple[str, str | None, str], ...]:
     # Not str.format: it would take a column called `0` for a positional argument.
     return tuple((literal, name, layout or "") for literal, name, layout, _ in string.Formatter().parse(template))
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

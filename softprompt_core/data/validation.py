@@ -19,16 +19,15 @@ def refuse_no_rows(raws: Mapping[str, RawSplit], where: str) -> None:
     """Raises InvalidInput if the source has a split without a row."""
     for raw in raws.values():
         if not raw.rows:
-            raise InvalidInput(
-                f"the {raw.name} split is empty: no rows in {raw.sources()}", where=where, do="give it rows, or leave it out"
-            )
+            problem = f"the {raw.name} split is empty: no rows in {raw.sources()}"
+            raise InvalidInput(problem, where=where, do="give it rows, or leave it out")
 
 
 def check_columns(raws: Mapping[str, RawSplit], columns: Sequence[str]) -> None:
     """Every part with rows has every column.
 
     Raises:
-        InvalidInput: a column is missing; names the file, its columns and the nearest one.
+        InvalidInput: a column is missing; names the file, its columns and the nearest name.
     """
     for raw in raws.values():
         for part in raw.parts:
@@ -46,22 +45,22 @@ def refuse_too_many(bad: Sequence[BadRow], allowed: int, where: str) -> None:
     """Raises InvalidInput that shows the first bad rows if there are more than ``data.max_bad_rows``."""
     if len(bad) <= allowed:
         return
-    shown = "".join(f"\n  {row}" for row in bad[:_SHOWN])
+    rows = "".join(f"\n  {row}" for row in bad[:_SHOWN])
     more = f"\n  … and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
     do = f"correct them, or set data.max_bad_rows: {len(bad)} to leave them out"
     if sum("unknown label '-1'" in row.problem for row in bad) > len(bad) / 2:
         do = "-1 marks labels that are kept secret: name another split under data.source.splits.test"
-    counted = "1 row" if len(bad) == 1 else f"{len(bad)} rows"
-    raise InvalidInput(f"{counted} cannot be used, data.max_bad_rows allows {allowed}:{shown}{more}", where=where, do=do)
+    count = "1 row" if len(bad) == 1 else f"{len(bad)} rows"
+    raise InvalidInput(f"{count} cannot be used, data.max_bad_rows allows {allowed}:{rows}{more}", where=where, do=do)
 
 
-def refuse_empty(rows: Mapping[str, Sequence[Row]], made: Collection[str], where: str) -> None:
-    """Raises InvalidInput if no row is left in a split. ``made`` names the splits that were made from train."""
-    for split, found in rows.items():
-        if not found and split in made:
+def refuse_empty(splits: Mapping[str, Sequence[Row]], from_train: Collection[str], where: str) -> None:
+    """Raises InvalidInput if no row is left in a split. ``from_train`` names the splits that were made from train."""
+    for split, rows in splits.items():
+        if not rows and split in from_train:
             do = "give more rows, or the splits as files of their own"
             raise InvalidInput(f"the {split} split is empty: train has too few rows to make it from", where=where, do=do)
-        if not found:
+        if not rows:
             problem = f"the {split} split is empty: every row was set aside or stands in another split as well"
             raise InvalidInput(problem, where=where, do="check that the splits are different files")
 

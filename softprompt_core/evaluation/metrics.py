@@ -37,45 +37,53 @@ def metric_names(predictions: Predictions) -> tuple[str, ...]:
     return (*_CLASSIFICATION, *(f"{kind}/{label}" for label in predictions.labels for kind in _PER_LABEL))
 
 
-def metric_value(predictions: Predictions, metric: str, *, slice: str | None = None, rows: np.ndarray | None = None) -> float:
-    """One metric; NaN where it is unknown, undefined or over no rows.
-
-    Args:
-        predictions: whose answers.
-        metric: one of ``metric_names``.
-        slice: only rows of this slice.
-        rows: only these row numbers ``[n]`` (0-based, repeats count), for resampling.
-    """
-    chosen = slice_rows(predictions, slice)
-    if rows is not None:
-        chosen = rows[np.isin(rows, chosen)]
-    function = metric_function(predictions, metric)
-    return function(chosen) if function is not None and len(chosen) else math.nan
+def summary_metrics(labels: Sequence[str]) -> tuple[str, ...]:
+    """The metrics that descriptions and reports show, the headline first; no ``labels`` means generation."""
+    return ("accuracy", "macro_f1", "loss", "ece") if labels else ("rougeL", "bleu", "exact_match", "loss")
 
 
-def metric_function(predictions: Predictions, metric: str) -> Metric | None:
-    """The metric as a function of row numbers, with the costly work a row done once; None for an unknown metric."""
-    if metric not in metric_names(predictions):
-        return None
-    if metric == "loss":
-        return _mean(np.asarray(predictions.loss, dtype=float))
-    if metric in ("accuracy", "exact_match"):
-        return _mean(np.asarray(predictions.correct(), dtype=float))
-    if metric in ("rouge1", "rougeL"):
-        return _rouge(predictions, metric)
-    if metric == "bleu":
-        return _bleu(predictions)
-    if metric == "ece":
-        return _calibration_error(predictions)
-    if metric == "macro_f1":
-        return _macro_f1(predictions)
-    kind, _, label = metric.partition("/")
-    return _of_label(predictions, kind, label)
+def headline_metric(labels: Sequence[str]) -> str:
+    """The metric that tables lead with: ``accuracy`` for classification, ``rougeL`` for generation."""
+    return summary_metrics(labels)[0]
 
 
-def metric_rows(predictions: Predictions, metric: str, *, slice: str | None = None) -> int:
-    """Over how many rows a metric is taken."""
-    return len(counted_rows(predictions, metric, slice=slice))
+class PredictionMetrics:
+    """The metrics of one scorer. What a metric costs for each row is computed once, for all slices and resamples."""
+
+    def __init__(self, predictions: Predictions) -> None:
+        self.predictions = predictions
+        self._functions: dict[str, Metric | None] = {}
+
+    def function(self, metric: str) -> Metric | None:
+        """The metric as a function of row numbers; None for an unknown metric."""
+        if metric not in self._functions:
+            self._functions[metric] = _metric_function(self.predictions, metric)
+        return self._functions[metric]
+
+    def value(self, metric: str, slice: str | None = None) -> float:
+        """The metric on a slice, or on all rows; NaN where it is unknown, undefined or over no rows."""
+        function, rows = self.function(metric), slice_rows(self.predictions, slice)
+        return function(rows) if function is not None and len(rows) else math.nan
+
+    def defined(self, slice: str | None = None) -> dict[str, float]:
+        """Every metric that is defined on a slice, or on all rows, by the name that gates use."""
+        values = {metric: self.value(metric, slice) for metric in metric_names(self.predictions)}
+        return {metric: value for metric, value in values.items() if math.isfinite(value)}
+
+
+def metric_value(predictions: Predictions, metric: str, *, slice: str | None = None) -> float:
+    """One metric of ``metric_names``; NaN where it is unknown, undefined or over no rows."""
+    return PredictionMetrics(predictions).value(metric, slice)
+
+
+def all_metrics(predictions: Predictions) -> dict[str, float]:
+    """Every metric that is defined on all rows, by the name that gates use."""
+    return PredictionMetrics(predictions).defined()
+
+
+def headline_by_row(predictions: Predictions) -> np.ndarray:
+    """The headline metric of each row alone, ``[rows]``: right or wrong for classification, ROUGE-L for generation."""
+    return _correct(predictions) if predictions.labels else _rouge(predictions, "rougeL")
 
 
 def counted_rows(predictions: Predictions, metric: str, *, slice: str | None = None) -> np.ndarray:
@@ -93,17 +101,6 @@ def slice_rows(predictions: Predictions, slice: str | None) -> np.ndarray:
     if slice is None:
         return np.arange(len(predictions))
     return np.flatnonzero(np.asarray(predictions.slices.get(slice, ()), dtype=bool))
-
-
-def all_metrics(predictions: Predictions, *, slice: str | None = None) -> dict[str, float]:
-    """Every metric that is defined for these predictions, by the name that gates use."""
-    values = {metric: metric_value(predictions, metric, slice=slice) for metric in metric_names(predictions)}
-    return {metric: value for metric, value in values.items() if math.isfinite(value)}
-
-
-def slice_metrics(predictions: Predictions) -> dict[str, dict[str, float]]:
-    """``all_metrics`` of every slice; an empty slice has none."""
-    return {name: all_metrics(predictions, slice=name) for name in predictions.slices}
 
 
 def confusion(predictions: Predictions) -> pd.DataFrame:
@@ -124,24 +121,46 @@ def majority(predictions: Predictions, train_labels: Sequence[str]) -> Predictio
     counts = Counter(train_labels)
     if not counts:
         raise ValueError("no training labels: the majority class is undefined")
-    order = {label: place for place, label in enumerate(predictions.labels)}
+    order = {label: index for index, label in enumerate(predictions.labels)}
     word = min(counts, key=lambda label: (-counts[label], order.get(label, len(order)), label))
     rows = len(predictions)
-    return Predictions(
-        "majority", predictions.ids, predictions.gold, (word,) * rows, (math.nan,) * rows, predictions.slices, predictions.labels
-    )
+    answers = {"scorer": "majority", "predicted": (word,) * rows, "loss": (math.nan,) * rows, "scores": ()}
+    return predictions.model_copy(update=answers)
+
+
+def _metric_function(predictions: Predictions, metric: str) -> Metric | None:
+    if metric not in metric_names(predictions):
+        return None
+    if metric == "loss":
+        return _mean(np.asarray(predictions.loss, dtype=float))
+    if metric in ("accuracy", "exact_match"):
+        return _mean(_correct(predictions))
+    if metric in ("rouge1", "rougeL"):
+        return _mean(_rouge(predictions, metric))
+    if metric == "bleu":
+        return _bleu(predictions)
+    if metric == "ece":
+        return _calibration_error(predictions)
+    if metric == "macro_f1":
+        return _macro_f1(predictions)
+    kind, _, label = metric.partition("/")
+    return _of_label(predictions, kind, label)
 
 
 def _mean(values: np.ndarray) -> Metric:
     return lambda rows: float(values[rows].mean())
 
 
+def _correct(predictions: Predictions) -> np.ndarray:
+    return np.asarray(predictions.correct(), dtype=float)
+
+
 def _codes(predictions: Predictions) -> tuple[np.ndarray, list[str]]:
     """Gold and predicted words as numbers ``[2, rows]``, and the words: the labels first, then anything else that occurs."""
     words = list(dict.fromkeys((*predictions.labels, *predictions.gold, *predictions.predicted)))
-    number = {word: place for place, word in enumerate(words)}
+    codes = {word: code for code, word in enumerate(words)}
     both = (predictions.gold, predictions.predicted)
-    return np.array([[number[word] for word in side] for side in both], dtype=np.intp), words
+    return np.array([[codes[word] for word in side] for side in both], dtype=np.intp), words
 
 
 def _macro_f1(predictions: Predictions) -> Metric:
@@ -161,9 +180,8 @@ def _macro_f1(predictions: Predictions) -> Metric:
 def _of_label(predictions: Predictions, kind: str, label: str) -> Metric:
     gold = np.array([word == label for word in predictions.gold], dtype=bool)
     predicted = np.array([word == label for word in predictions.predicted], dtype=bool)
-    divisor = {"precision": predicted.astype(float), "recall": gold.astype(float), "f1": (gold + predicted.astype(float)) / 2}[
-        kind
-    ]
+    divisors = {"precision": predicted.astype(float), "recall": gold.astype(float), "f1": (gold + predicted.astype(float)) / 2}
+    divisor = divisors[kind]
     hit = (gold & predicted).astype(float)
 
     def value(rows: np.ndarray) -> float:
@@ -181,7 +199,7 @@ def _calibration_error(predictions: Predictions) -> Metric | None:
     with np.errstate(invalid="ignore"):  # a row of -inf only becomes NaN, and so does the metric
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     confidence = weights.max(axis=1) / weights.sum(axis=1)
-    gap = np.asarray(predictions.correct(), dtype=float) - confidence
+    gap = _correct(predictions) - confidence
     edges = np.linspace(0, 1, _ECE_BINS + 1)
     bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, _ECE_BINS - 1)
     return lambda rows: float(np.abs(np.bincount(bins[rows], weights=gap[rows])).sum() / len(rows))
@@ -194,13 +212,13 @@ class _Words:
         return re.findall(r"[^\W_]+", text.lower())
 
 
-def _rouge(predictions: Predictions, metric: str) -> Metric:
-    """Mean F-measure of ROUGE-1 or ROUGE-L without stemming (Lin, 2004)."""
+def _rouge(predictions: Predictions, metric: str) -> np.ndarray:
+    """F-measure of ROUGE-1 or ROUGE-L of each row, without stemming (Lin, 2004)."""
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer([metric], tokenizer=_Words())
     pairs = zip(predictions.gold, predictions.predicted, strict=True)
-    return _mean(np.array([scorer.score(gold, predicted)[metric].fmeasure for gold, predicted in pairs], dtype=float))
+    return np.array([scorer.score(gold, predicted)[metric].fmeasure for gold, predicted in pairs], dtype=float)
 
 
 def _bleu(predictions: Predictions) -> Metric:
@@ -217,8 +235,3 @@ def _bleu(predictions: Predictions) -> Metric:
         return float(BLEU.compute_bleu(total[:4], total[4:8], total[8], total[9], smooth_method="exp").score)
 
     return value
-
-
-def headline_metric(labels: Sequence[str]) -> str:
-    """The metric that tables lead with: ``accuracy`` for classification, ``rougeL`` for generation."""
-    return "accuracy" if labels else "rougeL"

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, model_validator
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class Predictions:
+def _from_json(values: Any) -> Any:
+    """Null in place of a number is NaN; other values are left to the field's own check."""
+    if not isinstance(values, (list, tuple)) or None not in values:
+        return values
+    return [math.nan if value is None else value for value in values]
+
+
+def _to_json(values: Iterable[float]) -> list[float | str | None]:
+    # JSON has no NaN and no infinities; an impossible label has log-probability -inf.
+    return [v if math.isfinite(v) else None if math.isnan(v) else str(v) for v in values]
+
+
+def _rows_from_json(rows: Any) -> Any:
+    return [_from_json(row) for row in rows] if isinstance(rows, list) else rows  # a tuple was made by this program
+
+
+def _rows_to_json(rows: Iterable[Iterable[float]]) -> list[list[float | str | None]]:
+    return [_to_json(row) for row in rows]
+
+
+class Predictions(BaseModel):
     """One scorer's answers to one list of rows; every per-row field has the same length.
 
     Raises:
         ValueError: the fields disagree about the number of rows or of labels.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     scorer: str
     """``candidate``, ``champion``, ``hard_prompt`` or ``majority``."""
@@ -27,26 +49,31 @@ class Predictions:
     """The right answer: a label word, or a text."""
     predicted: tuple[str, ...]
     """The scorer's answer."""
-    loss: tuple[float, ...]
+    loss: Annotated[tuple[float, ...], BeforeValidator(_from_json), PlainSerializer(_to_json, when_used="json")]
     """Classification: negative log-probability of the gold label among the labels. Generation: nats per target token. NaN where
     not defined."""
     slices: Mapping[str, tuple[bool, ...]]
     """Named subsets: one flag a row."""
     labels: tuple[str, ...]
     """Label words in stable order; ``()`` for generation."""
-    scores: tuple[tuple[float, ...], ...] = ()
-    """Classification: log-probability of every label, ``[rows, labels]``; ``()`` where not defined."""
+    scores: Annotated[
+        tuple[tuple[float, ...], ...], BeforeValidator(_rows_from_json), PlainSerializer(_rows_to_json, when_used="json")
+    ] = ()
+    """Classification: log-probability of every label, ``[rows, labels]``; ``()`` where not defined. In JSON, here as in ``loss``,
+    NaN is null and an infinity is the text ``inf`` or ``-inf``."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _equal_lengths(self) -> Self:
         per_row: dict[str, Sequence[Any]] = {"gold": self.gold, "predicted": self.predicted, "loss": self.loss}
         per_row |= {f"slice {name!r}": flags for name, flags in self.slices.items()}
         if self.scores:
             per_row["scores"] = self.scores
-        for what, values in per_row.items():
+        for field, values in per_row.items():
             if len(values) != len(self.ids):
-                raise ValueError(f"predictions of {self.scorer!r}: {len(self.ids)} ids but {len(values)} values in {what}")
+                raise ValueError(f"predictions of {self.scorer!r}: {len(self.ids)} ids but {len(values)} values in {field}")
         if any(len(row) != len(self.labels) for row in self.scores):
             raise ValueError(f"predictions of {self.scorer!r}: a row of scores does not have one value for each label")
+        return self
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,47 +88,9 @@ class Predictions:
         import pandas as pd
 
         columns: dict[str, Any] = {"id": self.ids, "gold": self.gold, "predicted": self.predicted}
-        columns["correct"] = self.correct()
-        columns["loss"] = self.loss
+        columns |= {"correct": self.correct(), "loss": self.loss}
         columns |= {f"slice/{name}": flags for name, flags in self.slices.items()}
         if self.scores:
-            columns |= {
-                f"score/{label}": values for label, values in zip(self.labels, zip(*self.scores, strict=True), strict=True)
-            }
+            by_label = zip(self.labels, zip(*self.scores, strict=True), strict=True)
+            columns |= {f"score/{label}": values for label, values in by_label}
         return pd.DataFrame(columns)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; ``from_json`` gives the same predictions back."""
-        return {
-            "scorer": self.scorer,
-            "ids": list(self.ids),
-            "gold": list(self.gold),
-            "predicted": list(self.predicted),
-            "loss": _numbers_to_json(self.loss),
-            "slices": {name: [bool(flag) for flag in flags] for name, flags in self.slices.items()},
-            "labels": list(self.labels),
-            "scores": [_numbers_to_json(row) for row in self.scores],
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Predictions:
-        """The inverse of ``to_json``. Raises KeyError or ValueError for anything else."""
-        return cls(
-            scorer=value["scorer"],
-            ids=tuple(value["ids"]),
-            gold=tuple(value["gold"]),
-            predicted=tuple(value["predicted"]),
-            loss=_numbers_from_json(value["loss"]),
-            slices={name: tuple(flags) for name, flags in value["slices"].items()},
-            labels=tuple(value["labels"]),
-            scores=tuple(_numbers_from_json(row) for row in value["scores"]),
-        )
-
-
-def _numbers_to_json(values: Iterable[float]) -> list[float | str | None]:
-    # JSON has no NaN and no infinities; an impossible label has log-probability -inf.
-    return [None if math.isnan(v) else str(float(v)) if math.isinf(v) else float(v) for v in values]
-
-
-def _numbers_from_json(values: Iterable[float | str | None]) -> tuple[float, ...]:
-    return tuple(math.nan if v is None else float(v) for v in values)

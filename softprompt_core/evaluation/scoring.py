@@ -8,24 +8,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from softprompt_core.base_model import BaseModel
+from softprompt_core.base_model.label_tree import LabelTree
+from softprompt_core.base_model.loading import BaseModel
+from softprompt_core.base_model.tokens import answer_ids, answer_room, encode_inputs, input_limit
 from softprompt_core.data import Example, spread
-from softprompt_core.encoding import answer_ids, encode_inputs, input_limit
 from softprompt_core.evaluation.metrics import headline_metric, metric_value
 from softprompt_core.evaluation.predictions import Predictions
 from softprompt_core.forward import Engine, generate, label_scores, target_losses
-from softprompt_core.label_words import LabelTokens
 from softprompt_core.soft_prompt import SoftPrompt
 from softprompt_core.spec import PromptSpec
 
 
 class Scorer:
-    """Scores prompts on fixed examples. Inputs are encoded once a prompt position and shared by every prompt scored there."""
+    """Scores prompts on fixed examples. Inputs are tokenized once for all prompts of one position and length limit."""
 
     def __init__(self, base: BaseModel, spec: PromptSpec, examples: Sequence[Example], labels: tuple[str, ...]) -> None:
         self.base, self.spec, self.examples, self.labels = base, spec, list(examples), labels
-        self._label_tokens = LabelTokens.of(base, labels) if labels else None
-        self._targets = [answer_ids(base, e.target, close=True) for e in self.examples] if not labels else []
+        self._tree = LabelTree.of(base, labels) if labels else None
+        self._room = answer_room(spec, self._tree.ids if self._tree else ())
         self._engines: dict[tuple[str, int], Engine] = {}
 
     def soft(self, prompt: SoftPrompt, scorer: str) -> Predictions:
@@ -34,17 +34,21 @@ class Scorer:
         Raises:
             InvalidInput: the prompt belongs to another base or leaves no room for an input.
         """
+        return self._answers(self.engine(prompt), prompt.weights, scorer)
+
+    def engine(self, prompt: SoftPrompt) -> Engine:
+        """The engine over all inputs, cut to what the prompt leaves room for. Raises InvalidInput as ``soft`` does."""
         prompt.fits(self.base)
-        limit = input_limit(self.base, prompt.length, self._answer_room(), self.spec.data.max_input_tokens)
+        limit = input_limit(self.base, prompt.length, self._room, self.spec.data.max_input_tokens)
         key = (prompt.position, limit)
         if key not in self._engines:
             rows, _ = encode_inputs(self.base, [e.input for e in self.examples], limit)
             self._engines[key] = Engine(self.base, prompt.position, rows)
-        return self._answers(self._engines[key], prompt.weights, scorer)
+        return self._engines[key]
 
     def hard(self, template: str) -> Predictions:
         """Answers with a hand-written prompt, a template with ``{input}``."""
-        limit = input_limit(self.base, 0, self._answer_room(), None)
+        limit = input_limit(self.base, 0, self._room, None)
         (frame,), _ = encode_inputs(self.base, [template.format(input="")], limit)
         # The input is cut, never the hand-written words around it.
         inputs = [self._cut(e.input, max(limit - len(frame), 1)) for e in self.examples]
@@ -57,13 +61,9 @@ class Scorer:
         ids = self.base.tokenizer(text, add_special_tokens=False)["input_ids"]
         return text if len(ids) <= tokens else str(self.base.tokenizer.decode(ids[:tokens]))
 
-    def _answer_room(self) -> int:
-        longest = max(len(ids) for ids in (self._label_tokens.ids if self._label_tokens else self._targets))
-        return longest if self.labels else max(longest, self.spec.evaluation.max_new_tokens)
-
     def _answers(self, engine: Engine, prompt: Tensor | None, scorer: str) -> Predictions:
-        if self._label_tokens is not None:
-            scores = label_scores(engine, prompt, self._label_tokens)
+        if self._tree is not None:
+            scores = label_scores(engine, prompt, self._tree)
             predicted = [self.labels[i] for i in scores.argmax(dim=1).tolist()]
             gold = torch.tensor([self.labels.index(e.target) for e in self.examples])
             losses = -scores.gather(1, gold[:, None])[:, 0]
@@ -71,7 +71,9 @@ class Scorer:
         else:
             options = self.spec.evaluation
             predicted = generate(engine, prompt, max_new_tokens=options.max_new_tokens, num_beams=options.num_beams)
-            losses = target_losses(engine, prompt, self._targets)
+            # Gold answers are cut as in training: a longer one could not be generated either.
+            gold_ids = [answer_ids(self.base, e.target, close=True)[: self._room] for e in self.examples]
+            losses = target_losses(engine, prompt, gold_ids)
             per_label = ()
         return Predictions(
             scorer=scorer,

@@ -1,9 +1,9 @@
 """How a soft prompt meets a frozen model.
 
-``plain`` is the readable statement. ``engine`` is its fast equal (tests hold that, and the loaded model is checked before use):
-``layout`` packs rows, ``prompts`` and ``contexts`` keep what need not be computed again, ``memory`` goes on from it, ``head``
-computes the logits that are asked for, ``recomputing`` trades time for memory. ``ranking`` scores labels,
-``losses`` gold answers, ``generation`` writes text.
+``plain`` is the readable reference. ``engine`` gives the same numbers fast (tests hold that, and each loaded model is checked
+before use): ``layout`` packs rows, ``prompts`` and ``input_cache`` keep keys and values that need not be computed again,
+``kv_cache`` continues from them, ``logit_selection`` computes the logits that are needed, ``recomputing`` trades time for memory.
+``ranking`` scores labels, ``losses`` gold answers, ``generation`` writes text.
 """
 
 from softprompt_core.forward.engine import Engine

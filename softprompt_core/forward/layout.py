@@ -1,20 +1,21 @@
 """Rows of different lengths in one batch: padding, packing of prompts and tokens, positions, batches of similar length.
 
-No padding ever stands between two real columns of a row: what is remembered is padded on its left, what runs is padded on its
+No padding ever stands between two real columns of a row: what is cached is padded on its left, what runs is padded on its
 right. So distances between tokens are those of the row alone, whatever else the batch holds (relative positions, sliding
 windows).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from softprompt_core.base_model import BaseModel
+from softprompt_core.base_model.loading import BaseModel
 
-ENOUGH = 512  # tokens in a batch; on a CPU larger ones are hardly faster
+ENOUGH = 512  # tokens of a batch; on a CPU larger ones are hardly faster
 
 Piece = int | tuple[int, ...]  # the number of a prompt, or token ids
 
@@ -35,24 +36,21 @@ def pack(base: BaseModel, vectors: Tensor, lengths: Sequence[int], rows: Sequenc
         lengths: of each prompt.
         rows: the pieces of each row, in order.
     """
-    starts = [0]
-    for length in lengths:
-        starts.append(starts[-1] + length)
+    starts = [0, *itertools.accumulate(lengths)]
     tokens: list[int] = []
-    places: list[list[int]] = []
+    indices: list[list[int]] = []  # into all vectors and then all tokens
     for row in rows:
-        place: list[int] = []
+        indices.append([])
         for piece in row:
             if isinstance(piece, int):
-                place += range(starts[piece], starts[piece + 1])
+                indices[-1] += range(starts[piece], starts[piece + 1])
             else:
-                place += range(starts[-1] + len(tokens), starts[-1] + len(tokens) + len(piece))
+                indices[-1] += range(starts[-1] + len(tokens), starts[-1] + len(tokens) + len(piece))
                 tokens += piece
-        places.append(place)
     embedded = base.embed(torch.tensor(tokens, dtype=torch.long))
     # Padding is zeros and never another row's vector: a prompt that has become NaN must not reach its neighbours.
     flat = torch.cat([vectors, embedded, embedded.new_zeros(1, embedded.shape[-1])])
-    index, mask = pad_right(places, pad=len(flat) - 1)
+    index, mask = pad_right(indices, pad=len(flat) - 1)
     # Not `flat[index]`, whose gradient several threads add up in any order: equal seeds would not give equal prompts.
     return torch.nn.functional.embedding(index.to(base.device), flat), mask.to(base.device)
 

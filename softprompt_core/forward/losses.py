@@ -18,16 +18,16 @@ def target_losses(
     """Mean negative log-probability per token of each row's gold answer, nats, float32 ``[rows]`` on the CPU.
 
     Args:
-        rows: places in the engine's inputs, one a target; None for all.
+        rows: indices into the engine's inputs, one a target; None for all.
     """
     prompts = engine.prompts([prompt])
     result = torch.empty(len(targets))
-    places = range(len(targets)) if rows is None else rows
-    lengths = [len(engine.inputs[i]) + prompts.lengths[0] + len(target) for i, target in zip(places, targets, strict=True)]
+    rows = range(len(targets)) if rows is None else rows
+    lengths = [len(engine.inputs[i]) + prompts.lengths[0] + len(target) for i, target in zip(rows, targets, strict=True)]
     for group in batches(lengths, tokens=8192, rows=64):
-        answers = [targets[i] for i in group]
-        logits = engine.target_logits(prompts, [0] * len(group), [places[g] for g in group], answers)
-        ids = torch.tensor([i for answer in answers for i in answer], device=logits.device)
+        answers = [targets[g] for g in group]
+        logits = engine.target_logits(prompts, [0] * len(group), [rows[g] for g in group], answers)
+        ids = torch.tensor([token for answer in answers for token in answer], device=logits.device)
         losses = torch.nn.functional.cross_entropy(logits, ids, reduction="none")
-        result[group] = torch.stack([part.mean() for part in losses.split([len(answer) for answer in answers])]).cpu()
+        result[group] = torch.stack([part.mean() for part in losses.split(list(map(len, answers)))]).cpu()
     return result

@@ -1,4 +1,4 @@
-"""The readable statement of prompt tuning; every fast path must equal it.
+"""The readable reference of prompt tuning; every fast path must equal it.
 
     causal, prefix:   [prompt][input][target]       the loss looks at the target's tokens only
     causal, suffix:   [input][prompt][target]
@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from softprompt_core.base_model import BaseModel
-from softprompt_core.encoding import Row
+from softprompt_core.base_model.loading import BaseModel
+from softprompt_core.base_model.tokens import TokenizedRow
 
 
-def plain_target_logits(base: BaseModel, prompt: Tensor | None, position: str, rows: Sequence[Row]) -> list[Tensor]:
+def plain_target_logits(base: BaseModel, prompt: Tensor | None, position: str, rows: Sequence[TokenizedRow]) -> list[Tensor]:
     """Logits that predict each target token, one ``[target tokens, V]`` tensor a row, in float32.
 
     Args:

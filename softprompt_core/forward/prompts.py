@@ -1,9 +1,10 @@
-"""Prompts made ready to meet inputs: one or many, of any lengths, on one base."""
+"""Prompts prepared to meet inputs: one or many, of any lengths, on one base."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,164 +12,140 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softprompt_core.base_model import BaseModel
-from softprompt_core.forward.head import Asked
+from softprompt_core.base_model.loading import BaseModel
+from softprompt_core.forward.kv_cache import KVCache, run
 from softprompt_core.forward.layout import ENOUGH, batches, pack
-from softprompt_core.forward.memory import Memory, run
+from softprompt_core.forward.logit_selection import LogitSelection
 
 KEPT_COLUMNS = 128  # vectors of all prompts of a step whose graph is kept through it
-PROMPT_MEMORY_BYTES = 64_000_000  # keys and values of prompts in use; 20 vectors cost some hundred kB on a small base
+PROMPT_CACHE_BYTES = 64_000_000  # keys and values of prompts in use, a base; 20 vectors take some hundred kB on a small one
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """K prompts. ``vectors``: all of them one after another, ``[sum of lengths, H]``, in the base's number format.
+    """K prompts on one base.
 
-    ``memory``: for a prefix on a causal model the prompts' keys and values, one row a prompt, else None.
+    Attributes:
+        lengths: vectors of each.
+        vectors: all of them one after another, ``[sum of lengths, H]``, in the base's number format.
+        cache: for a prefix on a causal model the prompts' keys and values, one row a prompt; else None.
     """
 
     lengths: tuple[int, ...]
     vectors: Tensor
-    memory: Memory | None
+    cache: KVCache | None
 
     @classmethod
-    def ready(cls, base: BaseModel, position: str, prompts: Sequence[Tensor | None], *, remember: bool = True) -> Prompts:
-        """Make prompts ready; gradients flow to them. None stands for the bare model: a prompt without vectors.
+    def prepare(cls, base: BaseModel, position: str, prompts: Sequence[Tensor | None], *, with_cache: bool = True) -> Prompts:
+        """Prepare prompts ``[P, H]``; gradients flow to them. None stands for the bare model: a prompt without vectors.
 
         Without gradients the keys and values of a prefix are computed once per prompt and base, and kept.
 
         Args:
-            remember: whether a prefix's keys and values are wanted; the plain path takes its vectors.
+            with_cache: whether a prefix's keys and values are needed; the plain path takes its vectors.
         """
-        given = [base.embed(torch.zeros(0, dtype=torch.long)) if p is None else p.to(base.device, base.dtype) for p in prompts]
-        vectors, lengths = torch.cat(given), tuple(len(p) for p in given)
-        if base.kind != "causal" or position != "prefix" or not len(vectors) or not remember:
+        each = [base.embed(torch.zeros(0, dtype=torch.long)) if p is None else p.to(base.device, base.dtype) for p in prompts]
+        vectors, lengths = torch.cat(each), tuple(map(len, each))
+        if base.kind != "causal" or position != "prefix" or not len(vectors) or not with_cache:
             return cls(lengths, vectors, None)
         if torch.is_grad_enabled() and vectors.requires_grad:
-            return cls(lengths, vectors, _memory(base, vectors, lengths))
-        return cls(lengths, vectors, _kept.of(base, given))
+            return cls(lengths, vectors, _compute(base, vectors, lengths))
+        return cls(lengths, vectors, _kept_caches.setdefault(base, _KeptCaches()).get(base, each))
 
     def columns(self, k: int) -> int:
-        """How many columns prompt ``k`` adds to those that run for a row: none where its keys and values are remembered."""
-        return self.lengths[k] if self.memory is None else 0
+        """How many columns prompt ``k`` adds to those that run for a row: none where its keys and values are cached."""
+        return self.lengths[k] if self.cache is None else 0
 
     def split(self) -> tuple[Prompts, Callable[[], None]]:
-        """The same prompts cut off from their graph, and a function that carries the gradients they gathered back through it.
+        """The same prompts detached from their graph, and a function that carries the gradients they gathered back through it.
 
         So a step may run in several parts, and the prompts' own part of the model runs, forward and backward, once.
         """
-        ends = [t for pair in self.memory.layers for t in pair] if self.memory else [self.vectors]
+        ends = self.cache.tensors if self.cache else [self.vectors]
         if not any(end.requires_grad for end in ends):
             return self, lambda: None
-        cut, leaves = self._cut()
-        return cut, lambda: _carry(ends, [leaf.grad for leaf in leaves])
+        detached, leaves = self._detached()
+        return detached, lambda: _backward(ends, [leaf.grad for leaf in leaves])
 
-    def _cut(self) -> tuple[Prompts, list[Tensor]]:
+    def _detached(self) -> tuple[Prompts, list[Tensor]]:
         """These prompts without a graph, and the tensors at which gradients now end."""
-        if self.memory is None:
+        if self.cache is None:
             vectors = self.vectors.detach().requires_grad_()
             return Prompts(self.lengths, vectors, None), [vectors]
-        layers = [(k.detach().requires_grad_(), v.detach().requires_grad_()) for k, v in self.memory.layers]
-        return Prompts(self.lengths, self.vectors.detach(), Memory(layers, self.memory.mask)), [
-            t for pair in layers for t in pair
-        ]
+        layers = [(k.detach().requires_grad_(), v.detach().requires_grad_()) for k, v in self.cache.layers]
+        cache = KVCache(layers, self.cache.mask)
+        return Prompts(self.lengths, self.vectors.detach(), cache), cache.tensors
 
 
-def for_step(
-    base: BaseModel, position: str, prompts: Sequence[Tensor], *, remember: bool = True
+def prepare_step(
+    base: BaseModel, position: str, prompts: Sequence[Tensor], *, with_cache: bool = True
 ) -> tuple[Prompts, Callable[[], None]]:
-    """Prompts ready for one training step that may run in several parts, and a function that in the end carries the gradients
+    """Prompts prepared for one training step that may run in several parts, and a function that in the end carries the gradients
     back to them.
 
     The graph of a few prompts is kept through the step. That of many would cost more memory than the rows do, so it is made anew
     when the gradients are carried, for some prompts at a time: their forward pass, a small part of a step, runs twice.
     """
     lengths = [len(prompt) for prompt in prompts]
-    if len(prompts) == 1 or sum(lengths) <= KEPT_COLUMNS or position != "prefix" or base.kind != "causal" or not remember:
-        return Prompts.ready(base, position, prompts, remember=remember).split()
-    groups = batches(lengths, tokens=ENOUGH, rows=len(prompts))
+    if len(prompts) == 1 or sum(lengths) <= KEPT_COLUMNS or position != "prefix" or base.kind != "causal" or not with_cache:
+        return Prompts.prepare(base, position, prompts, with_cache=with_cache).split()
     with torch.no_grad():
-        vectors = [prompt.to(base.device, base.dtype) for prompt in prompts]
-        every = Prompts(tuple(lengths), torch.cat(vectors), _memory(base, torch.cat(vectors), lengths))
-    cut, leaves = every._cut()
+        vectors = torch.cat([prompt.to(base.device, base.dtype) for prompt in prompts])
+        detached, leaves = Prompts(tuple(lengths), vectors, _compute(base, vectors, lengths))._detached()
 
-    def carry() -> None:
-        for group in groups:
-            some = Prompts.ready(base, position, [prompts[k] for k in group])
-            assert some.memory is not None
-            ends = [t for pair in some.memory.layers for t in pair]
-            reached = [
+    def carry_gradients() -> None:
+        for group in batches(lengths, tokens=ENOUGH, rows=len(prompts)):
+            part = Prompts.prepare(base, position, [prompts[k] for k in group])
+            assert part.cache is not None
+            ends = part.cache.tensors
+            gradients = [
                 None if leaf.grad is None else leaf.grad[group, :, -end.shape[2] :]
                 for end, leaf in zip(ends, leaves, strict=True)
             ]
-            _carry(ends, reached)
+            _backward(ends, gradients)
 
-    return cut, carry
-
-
-def _carry(ends: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
-    reached = [(end, grad) for end, grad in zip(ends, grads, strict=True) if grad is not None]
-    torch.autograd.backward([end for end, _ in reached], [grad for _, grad in reached])
+    return detached, carry_gradients
 
 
-def _memory(base: BaseModel, vectors: Tensor, lengths: Sequence[int]) -> Memory:
+def _backward(ends: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    pairs = [(end, gradient) for end, gradient in zip(ends, gradients, strict=True) if gradient is not None]
+    torch.autograd.backward([end for end, _ in pairs], [gradient for _, gradient in pairs])
+
+
+def _compute(base: BaseModel, vectors: Tensor, lengths: Sequence[int]) -> KVCache:
+    """Keys and values of prompts, one row a prompt."""
     embedded, mask = pack(base, vectors, lengths, [[k] for k in range(len(lengths))])
-    nowhere = Asked.of(base, [])
-    return run(base, Memory.empty(len(lengths), base.device), embedded, mask, nowhere, remember=True)[1].aligned()
+    no_logits = LogitSelection.of(base, [])
+    return run(base, KVCache.empty(len(lengths), base.device), embedded, mask, no_logits, return_cache=True)[1].left_padded()
 
 
-class _Kept:
-    """Memories of prompts by content, the least recently used dropped beyond ``PROMPT_MEMORY_BYTES``."""
+class _KeptCaches:
+    """Caches of a base's prompts by content, the least recently used dropped beyond ``PROMPT_CACHE_BYTES``."""
 
     def __init__(self) -> None:
-        self._found: OrderedDict[tuple[str, str, torch.dtype, str], Memory] = OrderedDict()
+        self._caches: OrderedDict[str, KVCache] = OrderedDict()
         self._bytes, self._lock = 0, threading.Lock()
 
-    def of(self, base: BaseModel, prompts: Sequence[Tensor]) -> Memory:
-        each = [self._one(base, prompt) for prompt in prompts]
-        if len(each) == 1:
-            return each[0]
-        width = max(memory.mask.shape[1] for memory in each)
-        layers = []
-        full = next(memory for memory in each if memory.layers)
-        for layer in range(len(full.layers)):
-            pair = []
-            for part in range(2):
-                like = full.layers[layer][part]
-                whole = like.new_zeros(len(each), like.shape[1], width, like.shape[3])
-                for row, memory in enumerate(each):
-                    if memory.layers:
-                        states = memory.layers[layer][part]
-                        whole[row, :, width - states.shape[2] :] = states[0]
-                pair.append(whole)
-            layers.append((pair[0], pair[1]))
-        mask = torch.zeros(len(each), width, dtype=torch.long, device=full.mask.device)
-        for row, memory in enumerate(each):
-            mask[row, width - memory.mask.shape[1] :] = 1
-        return Memory(layers, mask)
+    def get(self, base: BaseModel, prompts: Sequence[Tensor]) -> KVCache:
+        """One row a prompt; not all prompts are without vectors."""
+        caches = [self._get(base, prompt) if len(prompt) else KVCache.empty(1, base.device) for prompt in prompts]
+        return caches[0] if len(caches) == 1 else KVCache.stack(caches)
 
-    def _one(self, base: BaseModel, prompt: Tensor) -> Memory:
-        if not len(prompt):
-            return Memory.empty(1, base.device)
+    def _get(self, base: BaseModel, prompt: Tensor) -> KVCache:
         content = hashlib.sha256(prompt.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
-        # `id` as well: two models of one content may lie on different devices or be quantised differently.
-        key = (content, f"{base.identity.fingerprint}/{id(base)}", base.dtype, str(base.device))
         with self._lock:
-            if key in self._found:
-                self._found.move_to_end(key)
-                return self._found[key]
+            if content in self._caches:
+                self._caches.move_to_end(content)
+                return self._caches[content]
         with torch.no_grad():
-            memory = _memory(base, prompt.detach(), [len(prompt)])
+            cache = _compute(base, prompt.detach(), [len(prompt)])
         with self._lock:
-            self._found[key] = memory
-            self._bytes += _size(memory)
-            while self._bytes > PROMPT_MEMORY_BYTES and len(self._found) > 1:
-                self._bytes -= _size(self._found.popitem(last=False)[1])
-        return memory
+            if content not in self._caches:
+                self._bytes += cache.size
+            self._caches[content] = cache
+            while self._bytes > PROMPT_CACHE_BYTES and len(self._caches) > 1:
+                self._bytes -= self._caches.popitem(last=False)[1].size
+        return cache
 
 
-def _size(memory: Memory) -> int:
-    return sum(states.numel() * states.element_size() for pair in memory.layers for states in pair)
-
-
-_kept = _Kept()
+_kept_caches: weakref.WeakKeyDictionary[BaseModel, _KeptCaches] = weakref.WeakKeyDictionary()

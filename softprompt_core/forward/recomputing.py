@@ -1,6 +1,6 @@
 """Gradient checkpointing (Chen et al. 2016): layers keep their inputs only and run again in the backward pass.
 
-The model library's own switch drops every cache, and with it our prompt or our input. Here a layer goes on from a memory that
+The model library's own switch drops every cache, and with it our prompt or our input. Here a layer continues from a cache that
 running it again does not change, so both work together.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from softprompt_core.base_model import BaseModel
+from softprompt_core.base_model.loading import BaseModel
 
 _on: ContextVar[bool] = ContextVar("recomputing", default=False)
 
@@ -39,7 +39,7 @@ def _prepare(layer: Any) -> None:
     def forward(*args: Any, **kwargs: Any) -> Any:
         if not _on.get() or not torch.is_grad_enabled():
             return original(*args, **kwargs)
-        # The second run is in the backward pass, where nobody asks for certain logits any more.
+        # The second run is in the backward pass, where no logits are selected any more.
         context = copy_context()
         return checkpoint(lambda *a, **k: context.run(original, *a, **k), *args, use_reentrant=False, **kwargs)
 

@@ -1,7 +1,7 @@
-"""Promotion gates: ``decide(candidate, champion, policy)``."""
+"""Promotion gates: ``decide(candidate, champion, policy)``, and all that is shown beside a decision: ``assess``."""
 
+from softprompt_core.gates.assessment import Advantage, Assessment, assess
 from softprompt_core.gates.deciding import decide
 from softprompt_core.gates.decision import Decision, GateResult, Policy
-from softprompt_core.gates.wording import gate_in_words
 
-__all__ = ["Decision", "GateResult", "Policy", "decide", "gate_in_words"]
+__all__ = ["Advantage", "Assessment", "Decision", "GateResult", "Policy", "assess", "decide"]

@@ -1,12 +1,15 @@
-"""What a decision is made by (``Policy``), and what it says (``Decision``, ``GateResult``)."""
+"""The conditions of a promotion (``Policy``), and what they lead to (``Decision``, ``GateResult``)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from softprompt_core.errors import Outcome
+from softprompt_core.gates.wording import gate_in_words
 from softprompt_core.markdown import markdown_table, number
 from softprompt_core.spec.gates import GateSpec
 
@@ -24,9 +27,10 @@ class Policy:
     """``required``: a person promotes after the gates have passed."""
 
 
-@dataclass(frozen=True)
-class GateResult:
-    """What one gate found. Numbers are None where there is none (never NaN or infinite)."""
+class GateResult(BaseModel):
+    """The result of one gate. Numbers are None where there is none (never NaN or infinite)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     gate: str
     """The condition in words."""
@@ -56,8 +60,8 @@ class GateResult:
     test: str | None = None
     """With `versus`: where ``interval`` and ``p_value`` come from, ``mcnemar`` or ``bootstrap``."""
     p_value: float | None = None
-    """Where the gate sets `confidence`: one-sided. `in_doubt: fail`: of an advantage below the required one having looked like
-    this; `in_doubt: pass`: of one that reaches it. Corrected by Holm's method where several slices are checked."""
+    """Where the gate sets `confidence`: one-sided. `in_doubt: fail`: of such rows if the advantage is below the required one;
+    `in_doubt: pass`: of such rows if it reaches that. Corrected by Holm's method where several slices are checked."""
     detectable: float | None = None
     """With `versus`: the smallest true difference that these rows would have shown in four of five tests (80 % power)."""
     wins: int | None = None
@@ -67,25 +71,17 @@ class GateResult:
     parts: tuple[GateResult, ...] = ()
     """For ``slice: "*"``: one result a slice."""
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; ``from_json`` gives an equal result back."""
-        value = asdict(self)
-        value["interval"] = list(self.interval) if self.interval else None
-        value["parts"] = [part.to_json() for part in self.parts]
-        return value
-
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> GateResult:
-        """The inverse of ``to_json``. Raises KeyError, TypeError or ValueError for anything else."""
-        found = dict(value)
-        found["interval"] = tuple(found["interval"]) if found.get("interval") else None
-        found["parts"] = tuple(cls.from_json(part) for part in found.get("parts", ()))
-        return cls(**found)
+    def of(cls, gate: GateSpec, status: Status, reason: str, **numbers: Any) -> GateResult:
+        """The result of this gate. Raises ValueError for numbers that are not finite."""
+        condition = {"metric": gate.metric, "versus": gate.versus, "slice": gate.slice}
+        return cls(gate=gate_in_words(gate), status=status, reason=reason, **condition, **numbers)
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(BaseModel):
     """Whether a candidate may become champion, and why."""
+
+    model_config = ConfigDict(frozen=True)
 
     passed: bool
     """Every gate that applies passed, and at least one did."""
@@ -95,21 +91,6 @@ class Decision:
     """One plain sentence."""
     results: tuple[GateResult, ...] = ()
     """One entry a gate, in the order of the spec."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; ``from_json`` gives an equal decision back."""
-        return dict(
-            passed=self.passed,
-            outcome=self.outcome.value,
-            verdict=self.verdict,
-            results=[result.to_json() for result in self.results],
-        )
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Decision:
-        """The inverse of ``to_json``. Raises KeyError, TypeError or ValueError for anything else."""
-        results = tuple(GateResult.from_json(result) for result in value["results"])
-        return cls(bool(value["passed"]), Outcome(value["outcome"]), value["verdict"], results)
 
     def lines(self) -> Iterator[tuple[bool, GateResult]]:
         """Every gate in order, each followed by its slices; True for a slice of the gate above."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from softprompt_core.gates.comparison import Comparison
+from softprompt_core.evaluation.paired import PairedComparison
 from softprompt_core.spec.gates import EVERY_SLICE, GateSpec
 
 _NAMES: Mapping[str, str] = {"champion": "the champion", "hard_prompt": "the hard prompt", "majority": "the majority class"}
@@ -21,7 +21,7 @@ def gate_in_words(gate: GateSpec) -> str:
             return f"{where} between {written(gate.at_least)} and {written(gate.at_most)}"
         bound = ("at least", gate.at_least) if gate.at_least is not None else ("at most", gate.at_most)
         return f"{where} {bound[0]} {written(bound[1])}"
-    name = reference_name(gate)
+    name = scorer_in_words(str(gate.versus))
     sure = f", {percent(gate.confidence)} sure" if gate.confidence is not None else ""
     if gate.by is not None:
         return f"{where} better than {name}{f' by at least {written(gate.by)}' if gate.by else ''}{sure}"
@@ -31,15 +31,16 @@ def gate_in_words(gate: GateSpec) -> str:
     return f"{where} no worse than {name}{allowed}{sure}"
 
 
-def reference_name(gate: GateSpec) -> str:
-    return _NAMES.get(str(gate.versus), str(gate.versus))
+def scorer_in_words(name: str) -> str:
+    """``the champion`` for ``champion``; an unknown name as it is."""
+    return _NAMES.get(name, name)
 
 
 def relative_reason(
-    gate: GateSpec, comparison: Comparison, interval: tuple[float, float] | None, p_value: float | None, good: bool
+    gate: GateSpec, comparison: PairedComparison, interval: tuple[float, float] | None, p_value: float | None, good: bool
 ) -> str:
     """Why a comparison passed or failed: the difference, and how sure it is. What is required stands in the gate's own words."""
-    words = f"{_difference(comparison.advantage)} {reference_name(gate)}"
+    words = f"{_difference(comparison.advantage)} {scorer_in_words(str(gate.versus))}"
     if comparison.wins is not None:
         words += f" ({comparison.wins} rows gained, {comparison.losses} lost)"
     if p_value is None or interval is None:

@@ -4,8 +4,8 @@ A warning that belongs to every use: prompts that do quite different tasks can l
 "Prompt Waywardness"), so near tokens hint at an initialisation rather than explain what a prompt does.
 """
 
-from softprompt_core.interpretation.drift import Drift, drift
-from softprompt_core.interpretation.likeness import Likeness, likeness
+from softprompt_core.interpretation.displacement import Displacement, displacement
+from softprompt_core.interpretation.similarity import Similarity, similarity
 from softprompt_core.interpretation.tokens import NearToken, nearest_tokens
 
-__all__ = ["Drift", "Likeness", "NearToken", "drift", "likeness", "nearest_tokens"]
+__all__ = ["Displacement", "NearToken", "Similarity", "displacement", "nearest_tokens", "similarity"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from softprompt_core.base_model import BaseModel
+from softprompt_core.base_model.loading import BaseModel
 
 _AT_ONCE = 16_384  # tokens; a vocabulary of 250k x 4096 in float32 would take 4 GB
 
@@ -42,15 +42,15 @@ def nearest_tokens(base: BaseModel, weights: Tensor, count: int = 5) -> list[lis
             tokens = torch.arange(start, min(size, start + _AT_ONCE), device=base.device)
             cosines = vectors @ normalize(base.embed(tokens).float(), dim=1).T
             best, ids = torch.cat([best, cosines], 1), torch.cat([ids, tokens.expand(len(vectors), -1)], 1)
-            best, places = best.topk(min(count, best.shape[1]), dim=1)
-            ids = ids.gather(1, places)
+            best, order = best.topk(min(count, best.shape[1]), dim=1)
+            ids = ids.gather(1, order)
     return [
-        [NearToken(_written(base, i), i, value) for i, value in zip(row_ids, row, strict=True)]
+        [NearToken(_text(base, i), i, value) for i, value in zip(row_ids, row, strict=True)]
         for row_ids, row in zip(ids.tolist(), best.tolist(), strict=True)
     ]
 
 
-def _written(base: BaseModel, token: int) -> str:
+def _text(base: BaseModel, token: int) -> str:
     text = str(base.tokenizer.decode([token]))
     # Parts of a character and control tokens decode to nothing that can be read.
     return text if text.strip() and "�" not in text else str(base.tokenizer.convert_ids_to_tokens(token))

@@ -1,33 +1,30 @@
-"""``conclude``: from single findings to one word about a champion. Pure, total, and in doubt ``unknown``."""
+"""``conclude``: from single checks to one word about a champion. Pure, total, and in doubt ``unknown``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from softprompt_core.errors import Health
 
-_MOST_BAD = 0.1
+_MOST_BAD = 0.1  # share of the rows that may be unusable
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one test found.
+class HealthCheck(BaseModel):
+    """The result of one test of a champion or of new rows."""
 
-    Attributes:
-        what: what was looked at: ``accuracy``, ``input length``, …
-        status: ``ok``; ``worse`` or ``shifted``, surely and by enough to matter; ``unknown``: it could not be tested.
-        numbers: what the test computed, by name.
-    """
+    model_config = ConfigDict(frozen=True)
 
     what: str
+    """What was looked at: ``accuracy``, ``input length``, …"""
     status: Literal["ok", "worse", "shifted", "unknown"]
+    """``worse`` or ``shifted``: surely and by enough to matter; ``unknown``: it could not be tested."""
     reason: str
-    numbers: Mapping[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "numbers": dict(self.numbers)}
+    numbers: Mapping[str, float] = {}
+    """What the test computed, by name."""
 
 
 @dataclass(frozen=True)
@@ -36,45 +33,42 @@ class Verdict:
 
     health: Health
     reason: str
-    findings: tuple[Finding, ...]
+    checks: tuple[HealthCheck, ...]
 
 
-def conclude(quality: Finding | None, shifts: Sequence[Finding], *, rows: int, bad: int, min_rows: int) -> Verdict:
+def conclude(quality: HealthCheck | None, drift: Sequence[HealthCheck], *, rows: int, bad: int, min_rows: int) -> Verdict:
     """The verdict.
 
-    What the champion answers to labelled rows decides. Shifted inputs alone do not say that answers are wrong: without labels
+    What the champion answers to labelled rows decides. Drifted inputs alone do not say that answers are wrong: without labels
     they make the verdict ``unknown``; beside good answers they are a remark.
 
     Args:
         quality: the test of the headline metric; None where the rows have no labels.
-        shifts: the tests of inputs, labels and answers.
-        rows: usable fresh rows. ``bad``: rows that were set aside.
+        drift: the tests of inputs, labels and answers.
+        rows: usable new rows. ``bad``: rows that were set aside.
         min_rows: fewer usable rows decide nothing.
     """
-    findings = (*([quality] if quality else []), *shifts)
-    shifted = [finding for finding in shifts if finding.status == "shifted"]
-    remark = f" Remark: {'; '.join(f.reason for f in shifted)}." if shifted else ""
+    health, reason = _health(quality, drift, rows, bad, min_rows)
+    return Verdict(health, reason, (*([quality] if quality else []), *drift))
+
+
+def _health(quality: HealthCheck | None, drift: Sequence[HealthCheck], rows: int, bad: int, min_rows: int) -> tuple[Health, str]:
+    drifted = "; ".join(check.reason for check in drift if check.status == "shifted")
+    remark = f" Remark: {drifted}." if drifted else ""
     if rows < min_rows:
-        return Verdict(Health.UNKNOWN, f"Only {rows} usable fresh rows, {min_rows} needed.", findings)
+        return Health.UNKNOWN, f"Only {rows} usable fresh rows, {min_rows} needed."
     if quality is not None and quality.status == "worse":
-        return Verdict(Health.DEGRADED, f"{_sentence(quality.reason)}{remark}", findings)
+        return Health.DEGRADED, _sentence(quality.reason) + remark
     if bad > _MOST_BAD * (rows + bad):
-        said = f"{bad} of {rows + bad} fresh rows could not be used (empty fields, or labels that the task does not know)."
-        return Verdict(Health.UNKNOWN, said + remark, findings)
-    if quality is not None and quality.status == "ok":
-        return Verdict(Health.HEALTHY, f"{_sentence(quality.reason)}{remark}", findings)
+        reason = f"{bad} of {rows + bad} fresh rows could not be used (empty fields, or labels that the task does not know)."
+        return Health.UNKNOWN, reason + remark
     if quality is not None:
-        return Verdict(Health.UNKNOWN, f"{_sentence(quality.reason)}{remark}", findings)
-    if shifted:
-        said = "; ".join(f.reason for f in shifted)
-        return Verdict(
-            Health.UNKNOWN, f"{_sentence(said)} Without labels nobody knows whether the answers are still right.", findings
-        )
-    if not any(finding.status == "ok" for finding in shifts):
-        return Verdict(
-            Health.UNKNOWN, "The rows have no labels, and nothing is known of the training to compare them with.", findings
-        )
-    return Verdict(Health.HEALTHY, "The rows have no labels; their inputs look like those of the training.", findings)
+        return Health.HEALTHY if quality.status == "ok" else Health.UNKNOWN, _sentence(quality.reason) + remark
+    if drifted:
+        return Health.UNKNOWN, f"{_sentence(drifted)} Without labels nobody knows whether the answers are still right."
+    if not any(check.status == "ok" for check in drift):
+        return Health.UNKNOWN, "The rows have no labels, and nothing is known of the training to compare them with."
+    return Health.HEALTHY, "The rows have no labels; their inputs look like those of the training."
 
 
 def _sentence(text: str) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
-from softprompt_core.base_model import BaseModel
+from softprompt_core.base_model import loading
+from softprompt_core.base_model.tokens import encode_inputs
 from softprompt_core.data import spread
-from softprompt_core.encoding import encode_inputs
 
 _ROWS = 500
 _DIMENSIONS = 32
@@ -18,30 +17,20 @@ _LONGEST = 512  # tokens of an input that are averaged
 _SEED = 20210418
 
 
-@dataclass(frozen=True)
-class InputProfile:
-    """A sample of inputs, at most 500 rows.
+class InputProfile(BaseModel):
+    """A sample of inputs, at most 500 rows."""
 
-    Attributes:
-        words: words of each input, ``[rows]``.
-        vectors: mean of the base's token embeddings, projected to 32 numbers, ``[rows, 32]``.
-        base: fingerprint of the base; vectors of different bases cannot be compared.
-    """
+    model_config = ConfigDict(frozen=True)
 
-    words: tuple[int, ...]
-    vectors: tuple[tuple[float, ...], ...]
     base: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {"base": self.base, "words": list(self.words), "vectors": [list(row) for row in self.vectors]}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> InputProfile:
-        """The inverse of ``to_json``. Raises KeyError or TypeError for anything else."""
-        return cls(tuple(value["words"]), tuple(tuple(row) for row in value["vectors"]), value["base"])
+    """Fingerprint of the base; vectors of different bases cannot be compared."""
+    words: tuple[int, ...]
+    """Words of each input, ``[rows]``."""
+    vectors: tuple[tuple[float, ...], ...]
+    """Mean of the base's token embeddings, projected to 32 numbers, ``[rows, 32]``."""
 
 
-def make_profile(base: BaseModel, texts: Sequence[str]) -> InputProfile:
+def make_profile(base: loading.BaseModel, texts: Sequence[str]) -> InputProfile:
     """Profile of evenly spaced inputs.
 
     Mean embeddings tell topics and languages apart without running the model; a random projection keeps their distances roughly
@@ -56,4 +45,5 @@ def make_profile(base: BaseModel, texts: Sequence[str]) -> InputProfile:
         for row in ids:
             mean = base.embed(torch.tensor(row)).float().cpu().mean(dim=0)
             vectors.append(tuple(round(number, 4) for number in (mean @ projection).tolist()))
-    return InputProfile(tuple(len(text.split()) for text in sample), tuple(vectors), base.identity.fingerprint)
+    words = tuple(len(text.split()) for text in sample)
+    return InputProfile(base=base.identity.fingerprint, words=words, vectors=tuple(vectors))

@@ -1,4 +1,4 @@
-"""Is the champion worse on fresh rows than it was on the test rows when it was promoted?
+"""Is the champion worse on new rows than it was on the test rows when it was promoted?
 
 Both accuracies are estimates over a limited number of rows, and the rows are not the same: a two-sample comparison, not a
 comparison of a number with a stored number.
@@ -10,41 +10,42 @@ import math
 
 import numpy as np
 
-from softprompt_core.evaluation import Predictions, metric_function
-from softprompt_core.monitoring.health import Finding
+from softprompt_core.evaluation import Predictions, headline_by_row, headline_metric
+from softprompt_core.monitoring.health import HealthCheck
 
 _POWER_Z = 0.8416212335729143  # of 80 %: the smallest drop that four of five such tests would show
 
 
-def quality(fresh: Predictions, promoted: Predictions, *, margin: float, confidence: float) -> Finding:
+def quality_check(new: Predictions, promoted: Predictions, *, margin: float, confidence: float) -> HealthCheck:
     """Test whether the headline metric (accuracy, or ROUGE-L for generation) has fallen by more than ``margin``.
 
-    ``worse`` if the one-sided upper bound of ``fresh - promoted`` lies below ``-margin``: Newcombe's interval for accuracy,
+    ``worse`` if the one-sided upper bound of ``new - promoted`` lies below ``-margin``: Newcombe's interval for accuracy,
     Welch's for ROUGE-L.
 
     Args:
-        fresh: the champion's answers to fresh labelled rows.
+        new: the champion's answers to new labelled rows.
         promoted: its answers to the test rows at promotion.
         margin: in the metric's own units.
         confidence: in (0.5, 1).
     """
     from scipy.stats import norm
 
-    metric = "accuracy" if promoted.labels else "rougeL"
-    new, old = _per_row(fresh, metric), _per_row(promoted, metric)
-    if min(len(new), len(old)) < 2:
-        return Finding(metric, "unknown", f"{metric} cannot be compared over {len(new)} fresh and {len(old)} test rows")
-    change = float(new.mean() - old.mean())
-    if promoted.labels:
-        low, high = newcombe(int(new.sum()), len(new), int(old.sum()), len(old), confidence)
+    metric, right_or_wrong = headline_metric(promoted.labels), bool(promoted.labels)
+    now, before = headline_by_row(new), headline_by_row(promoted)
+    if min(len(now), len(before)) < 2:
+        reason = f"{metric} cannot be compared over {len(now)} fresh and {len(before)} test rows"
+        return HealthCheck(what=metric, status="unknown", reason=reason)
+    change = float(now.mean() - before.mean())
+    if right_or_wrong:
+        low, high = newcombe(int(now.sum()), len(now), int(before.sum()), len(before), confidence)
     else:
-        low, high = welch(new, old, confidence)
-    error = math.sqrt(_variance(new, bool(promoted.labels)) + _variance(old, bool(promoted.labels)))
+        low, high = welch(now, before, confidence)
+    error = math.sqrt(_variance(now, right_or_wrong) + _variance(before, right_or_wrong))
     detectable = margin + (float(norm.ppf(confidence)) + _POWER_Z) * error
     worse = high < -margin
     words = f"{abs(change):.3g} {'lower' if change < 0 else 'higher'} than" if abs(change) > 1e-12 else "equal to"
     reason = (
-        f"{metric} {new.mean():.4g} on {len(new)} fresh rows is {words} the {old.mean():.4g} on {len(old)} test rows"
+        f"{metric} {now.mean():.4g} on {len(now)} fresh rows is {words} the {before.mean():.4g} on {len(before)} test rows"
         f" at promotion (between {low:+.3g} and {high:+.3g}): "
     )
     reason += (
@@ -52,8 +53,9 @@ def quality(fresh: Predictions, promoted: Predictions, *, margin: float, confide
         if worse
         else f"no sure drop of more than {margin:g}; one of {detectable:.2g} would probably have been seen"
     )
-    numbers = {"fresh": float(new.mean()), "promoted": float(old.mean()), "change": change, "low": low, "high": high}
-    return Finding(metric, "worse" if worse else "ok", reason, {**numbers, "detectable": detectable})
+    numbers = {"fresh": float(now.mean()), "promoted": float(before.mean()), "change": change, "low": low, "high": high}
+    status = "worse" if worse else "ok"
+    return HealthCheck(what=metric, status=status, reason=reason, numbers={**numbers, "detectable": detectable})
 
 
 def newcombe(hits_a: int, rows_a: int, hits_b: int, rows_b: int, confidence: float) -> tuple[float, float]:
@@ -65,8 +67,8 @@ def newcombe(hits_a: int, rows_a: int, hits_b: int, rows_b: int, confidence: flo
     from scipy.stats import binomtest
 
     def wilson(hits: int, rows: int) -> tuple[float, float, float]:
-        found = binomtest(hits, rows).proportion_ci(2 * confidence - 1, method="wilson")
-        return hits / rows, float(found.low), float(found.high)
+        interval = binomtest(hits, rows).proportion_ci(2 * confidence - 1, method="wilson")
+        return hits / rows, float(interval.low), float(interval.high)
 
     a, low_a, high_a = wilson(hits_a, rows_a)
     b, low_b, high_b = wilson(hits_b, rows_b)
@@ -80,8 +82,8 @@ def welch(a: np.ndarray, b: np.ndarray, confidence: float) -> tuple[float, float
     change = float(a.mean() - b.mean())
     if not a.var() and not b.var():
         return change, change
-    found = ttest_ind(a, b, equal_var=False).confidence_interval(2 * confidence - 1)
-    return float(found.low), float(found.high)
+    interval = ttest_ind(a, b, equal_var=False).confidence_interval(2 * confidence - 1)
+    return float(interval.low), float(interval.high)
 
 
 def _variance(rows: np.ndarray, right_or_wrong: bool) -> float:
@@ -90,12 +92,3 @@ def _variance(rows: np.ndarray, right_or_wrong: bool) -> float:
         return float(rows.var(ddof=1)) / len(rows)
     share = (rows.sum() + 1) / (len(rows) + 2)
     return float(share * (1 - share)) / (len(rows) + 2)
-
-
-def _per_row(predictions: Predictions, metric: str) -> np.ndarray:
-    """The metric of each row alone, ``[rows]``."""
-    if metric == "accuracy":
-        return np.asarray(predictions.correct(), dtype=float)
-    value = metric_function(predictions, metric)
-    assert value is not None  # generation always has ROUGE-L
-    return np.array([value(np.array([row])) for row in range(len(predictions))])

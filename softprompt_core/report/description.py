@@ -6,11 +6,12 @@ databases hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from softprompt_core.errors import Outcome
-from softprompt_core.gates import Decision
+from softprompt_core.gates import Assessment
 from softprompt_core.markdown import markdown_table, number
+from softprompt_core.report.scores import Scores, score_rows, shown_metrics
 
 RUN_LIMIT = 8000
 """Characters in a run's tag `mlflow.note.content`."""
@@ -18,6 +19,7 @@ VERSION_LIMIT = 5000
 """Characters in a model version's description (a VARCHAR in PostgreSQL and MySQL)."""
 
 _SCORERS = {"candidate": "Candidate", "champion": "Champion", "hard_prompt": "Hard prompt", "majority": "Majority class"}
+_PASSED = {Outcome.PROMOTED: "all gates passed", Outcome.AWAITING_APPROVAL: "gates passed, waits for approval"}
 _LONGEST_SENTENCE = 600
 
 
@@ -26,10 +28,7 @@ def run_description(
     task: str,
     outcome: Outcome,
     reason: str,
-    decision: Decision | None = None,
-    metrics: Mapping[str, Mapping[str, float]] | None = None,
-    headline: Sequence[str] = (),
-    slices: Mapping[str, Mapping[str, float]] | None = None,
+    assessment: Assessment | None = None,
     changes: Sequence[str] = (),
     lineage: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
@@ -37,32 +36,22 @@ def run_description(
     """Markdown for a lifecycle's run, at most ``RUN_LIMIT`` characters.
 
     Args:
-        task: the task's name.
         outcome: how the lifecycle ended.
         reason: one sentence: the decision's verdict, or why there was none.
-        decision: the gates' decision, if it came to one.
-        metrics: scorer → metric → value on the test rows.
-        headline: metrics to show, the most important first.
-        slices: scorer → slice → value of the first headline metric.
-        changes: what is another than for the champion, a phrase each.
+        assessment: None where it did not come to one.
+        changes: what differs from the champion, a phrase each.
         lineage: what → text or markdown link (version, data, base model, code, Prefect run).
         notes: warnings about the data or the training, a sentence each.
     """
-    scores, ended = metrics or {}, outcome.value.replace("_", " ")
-    sections = _evidence(scores, headline, slices or {}, decision)
-    sections.append(_list("What changed", changes))
-    sections.append(_list("Notes", notes))
-    sections.append(_list("Lineage", [f"{what}: {text}" for what, text in (lineage or {}).items()]))
-    return _fit([f"{task}: {ended}.{_numbers(scores, headline)}", f"**{_shortened(reason)}**"], sections, RUN_LIMIT)
+    sections = [*_tables(assessment), _list("What changed", changes), _list("Notes", notes), _lineage(lineage or {})]
+    first = f"{task}: {outcome.value.replace('_', ' ')}.{_numbers(assessment)}"
+    return _fit([first, f"**{_shortened(reason)}**"], sections, RUN_LIMIT)
 
 
 def version_description(
     *,
     task: str,
-    decision: Decision,
-    metrics: Mapping[str, Mapping[str, float]],
-    headline: Sequence[str],
-    slices: Mapping[str, Mapping[str, float]] | None = None,
+    assessment: Assessment,
     changes: Sequence[str] = (),
     lineage: Mapping[str, str] | None = None,
     usage: str = "",
@@ -70,74 +59,52 @@ def version_description(
     """Markdown for a model version, at most ``VERSION_LIMIT`` characters.
 
     Args:
-        task: the task's name.
-        decision: the gates' decision.
-        metrics: scorer → metric → value on the test rows.
-        headline: metrics to show, the most important first.
-        slices: scorer → slice → value of the first headline metric.
-        changes: what is another than for the champion, a phrase each.
+        changes: what differs from the champion, a phrase each.
         lineage: what → text or markdown link (run, data, base model, code).
         usage: Python that loads the version and predicts.
     """
-    said = {Outcome.PROMOTED: "all gates passed", Outcome.AWAITING_APPROVAL: "gates passed, waits for approval"}
-    sections = _evidence(metrics, headline, slices or {}, decision)
-    sections.append(_list("What changed", changes))
-    sections.append(_list("Lineage", [f"{what}: {text}" for what, text in (lineage or {}).items()]))
+    decision = assessment.decision
+    sections = [*_tables(assessment), _list("What changed", changes), _lineage(lineage or {})]
     sections.append(f"### How to use it\n\n```python\n{usage.strip()}\n```\n" if usage else "")
-    first = f"Soft prompt for {task}: {said.get(decision.outcome, 'not promoted')}.{_numbers(metrics, headline)}"
+    first = f"Soft prompt for {task}: {_PASSED.get(decision.outcome, 'not promoted')}.{_numbers(assessment)}"
     return _fit([first, f"**{_shortened(decision.verdict)}**"], sections, VERSION_LIMIT)
 
 
-def _numbers(metrics: Mapping[str, Mapping[str, float]], headline: Sequence[str]) -> str:
-    """The first headline metric of every scorer, as the end of the first sentence."""
-    metric = next(iter(headline), "")
-    values = {scorer: number(metrics[scorer][metric]) for scorer in _in_order(metrics) if metric in metrics[scorer]}
-    if "candidate" not in values:
+def _numbers(assessment: Assessment | None) -> str:
+    """The headline metric of every scorer, as the end of the first sentence."""
+    scores = assessment.scores if assessment is not None else {}
+    if assessment is None or "candidate" not in scores:
         return ""
-    others = ", ".join(f"{_named(scorer).lower()} {value}" for scorer, value in values.items() if scorer != "candidate")
-    return f" Test {metric} {values['candidate']}{f' ({others})' if others else ''}."
+    others = ", ".join(f"{_named(name).lower()} {number(value)}" for name, value in scores.items() if name != "candidate")
+    return f" Test {assessment.headline} {number(scores['candidate'])}{f' ({others})' if others else ''}."
 
 
-def _evidence(
-    metrics: Mapping[str, Mapping[str, float]],
-    headline: Sequence[str],
-    slices: Mapping[str, Mapping[str, float]],
-    decision: Decision | None,
-) -> list[str]:
-    shown = [metric for metric in headline if any(metric in by for by in metrics.values())]
-    gates = decision.gates_table() if decision is not None else ""
-    names = list(dict.fromkeys(name for by in slices.values() for name in by))
+def _tables(assessment: Assessment | None) -> list[str]:
+    if assessment is None:
+        return []
+    gates, slices = assessment.decision.gates_table(), assessment.slice_scores
+    names = list(dict.fromkeys(name for by_slice in slices.values() for name in by_slice))
     return [
-        _by_scorer("### Test rows", "Metric", shown, metrics),
+        _score_table("Test rows", "Metric", shown_metrics(assessment), assessment.metrics),
         f"### Gates\n\n{gates}" if gates else "",
-        _by_scorer(f"### Slices ({headline[0]})" if headline else "### Slices", "Slice", names, slices),
+        _score_table(f"Slices ({assessment.headline})", "Slice", names, slices),
     ]
 
 
-def _by_scorer(title: str, what: str, names: Sequence[str], values: Mapping[str, Mapping[str, float]]) -> str:
-    """A table with one row a name, one column a scorer, and the candidate's change from the champion."""
+def _score_table(title: str, first: str, names: Sequence[str], scores: Scores) -> str:
     if not names:
         return ""
-    scorers = _in_order(values)
-    compared = "candidate" in values and "champion" in values
-    rows = []
-    for name in names:
-        cells = [name, *(number(values[scorer].get(name)) for scorer in scorers)]
-        if compared:
-            new, old = values["candidate"].get(name), values["champion"].get(name)
-            cells.append("–" if new is None or old is None else f"{new - old + 0.0:+.4f}")
-        rows.append(cells)
-    headings = [what, *map(_named, scorers), *(["Change from champion"] if compared else [])]
-    return f"{title}\n\n{markdown_table(headings, rows, numbers=range(1, len(headings)))}"
+    headings = [first, *map(_named, scores), *(["Change from champion"] if "champion" in scores else [])]
+    table = markdown_table(headings, score_rows(names, scores, "champion"), numbers=range(1, len(headings)))
+    return f"### {title}\n\n{table}"
+
+
+def _lineage(lineage: Mapping[str, str]) -> str:
+    return _list("Lineage", [f"{name}: {text}" for name, text in lineage.items()])
 
 
 def _list(title: str, items: Sequence[str]) -> str:
     return f"### {title}\n\n" + "".join(f"- {item}\n" for item in items) if items else ""
-
-
-def _in_order(scorers: Iterable[str]) -> list[str]:
-    given, known = list(scorers), list(_SCORERS)
-    return sorted(given, key=lambda scorer: known.index(scorer) if scorer in known else len(known))
 
 
 def _named(scorer: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from softprompt_core.data.report import WORD_BINS
+from softprompt_core.gates import Assessment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # One colour a scorer in every figure (Okabe & Ito's palette: told apart by colour-blind readers and in grey).
-COLOURS = {"candidate": "#0072B2", "champion": "#E69F00", "hard_prompt": "#009E73", "majority": "#999999"}
+_COLOURS = {"candidate": "#0072B2", "champion": "#E69F00", "hard_prompt": "#009E73", "majority": "#999999"}
 _SPLITS = ("#0072B2", "#E69F00", "#009E73")
 _MOST_LABELS = 30
 _MOST_ZEROS = 10
@@ -65,7 +68,7 @@ def confusion_matrix(counts: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     image = axes.imshow(shares[np.ix_(kept, kept)], cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the gold label's rows", shrink=0.8)
-    names = [plain(str(counts.columns[place])) for place in kept]
+    names = [plain(str(counts.columns[index])) for index in kept]
     axes.set_xticks(range(size), names, rotation=0 if max(map(len, names), default=0) * size < 24 else 90, fontsize=9)
     axes.set_yticks(range(size), names, fontsize=9)
     axes.set_xlabel("predicted")
@@ -80,31 +83,25 @@ def confusion_matrix(counts: pd.DataFrame) -> Figure:
     return figure
 
 
-def comparison(values: Mapping[str, Mapping[str, float]], *, metric: str, rows: Mapping[str, int] | None = None) -> Figure:
-    """One group of bars for all rows and for each slice, one bar a scorer.
-
-    Args:
-        values: scorer → group (``all rows`` or a slice) → value; a missing or NaN value leaves a gap.
-        metric: what is compared.
-        rows: group → number of test rows.
-    """
-    groups = list(dict.fromkeys(group for by_group in values.values() for group in by_group))
-    figure = figure_of(max(5.0, 1.5 + 0.55 * max(1, len(values)) * max(1, len(groups))), 3.8)
+def comparison(assessment: Assessment) -> Figure:
+    """The headline metric: one group of bars for all test rows and for each slice, one bar a scorer."""
+    scores = {name: {None: value, **assessment.slice_scores[name]} for name, value in assessment.scores.items()}
+    sizes = dict[str | None, int]({None: len(assessment.results.candidate)}, **assessment.slice_sizes)
+    groups = [group for group in sizes if any(group in values for values in scores.values())]
+    figure = figure_of(max(5.0, 1.5 + 0.55 * max(1, len(scores)) * max(1, len(groups))), 3.8)
     axes = figure.subplots()
-    width = 0.8 / max(1, len(values))
-    for place, (scorer, by_group) in enumerate(values.items()):
-        heights = [by_group.get(group, math.nan) for group in groups]
-        left = [index + (place - (len(values) - 1) / 2) * width for index in range(len(groups))]
-        name = plain(scorer.replace("_", " "))
-        bars = axes.bar(left, heights, width * 0.92, label=name, color=COLOURS.get(scorer, "#CC79A7"))
+    for index, (scorer, values) in enumerate(scores.items()):
+        heights = [values.get(group, math.nan) for group in groups]
+        positions, width = _bar_positions(index, len(scores), len(groups))
+        bars = axes.bar(positions, heights, width, label=plain(scorer.replace("_", " ")), color=colour_of(scorer))
         axes.bar_label(bars, ["" if math.isnan(h) else f"{h:.3g}" for h in heights], fontsize=8, padding=1)
-    counts = rows or {}
-    axes.set_xticks(range(len(groups)), [plain(g) + (f"\n{counts[g]} rows" if g in counts else "") for g in groups], fontsize=9)
+    names = [f"{'all rows' if group is None else plain(group)}\n{sizes[group]} rows" for group in groups]
+    axes.set_xticks(range(len(groups)), names, fontsize=9)
     axes.margins(y=0.12)
     axes.set_xlim(-0.7, max(1, len(groups)) - 0.3)
-    tidy(axes, f"{plain(metric)} on the test rows")
-    if values:
-        axes.legend(frameon=False, fontsize=8, ncols=len(values), loc="upper left", bbox_to_anchor=(0, -0.16))
+    tidy(axes, f"{plain(assessment.headline)} on the test rows")
+    if scores:
+        axes.legend(frameon=False, fontsize=8, ncols=len(scores), loc="upper left", bbox_to_anchor=(0, -0.16))
     return figure
 
 
@@ -112,14 +109,16 @@ def data_overview(report: Mapping[str, Any]) -> Figure:
     """What the data look like: share of each label, and of each input length, by split.
 
     Args:
-        report: ``DataReport.to_json()``. Of very many labels only the most frequent are drawn; for generation there are none.
+        report: ``DataReport`` as plain JSON. Of very many labels only the most frequent are drawn; for generation there are none.
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     class_balance = {name: split["classes"] for name, split in report["splits"].items()}
     lengths = {name: dict(zip(_bin_names(), split["words"], strict=True)) for name, split in report["splits"].items()}
-    labels = _totals(class_balance)
-    shown = sorted(labels, key=lambda label: -labels[label])[:_MOST_LABELS]
+    labels = Counter[str]()
+    for by_label in class_balance.values():
+        labels.update(by_label)
+    shown = [label for label, _ in labels.most_common(_MOST_LABELS)]
     figure = figure_of(10 if labels else 5.5, max(3.4, 1.4 + 0.3 * len(shown)))
     panels = figure.subplots(1, 2 if labels else 1, squeeze=False)[0]
     if labels:
@@ -148,13 +147,13 @@ def _bin_names() -> list[str]:
 
 
 def _share_bars(axes: Axes, counts: Mapping[str, Mapping[str, int]], groups: Sequence[str], *, horizontal: bool) -> None:
-    width = 0.8 / max(1, len(counts))
-    for place, (split, by_group) in enumerate(counts.items()):
+    """For each group one bar a split: the share of the split's rows."""
+    for index, (split, by_group) in enumerate(counts.items()):
         total = max(1, sum(by_group.values()))
         shares = [by_group.get(group, 0) / total for group in groups]
-        at = [index + (place - (len(counts) - 1) / 2) * width for index in range(len(groups))]
+        positions, width = _bar_positions(index, len(counts), len(groups))
         draw = axes.barh if horizontal else axes.bar
-        draw(at, shares, width * 0.92, label=f"{split} ({total} rows)", color=_SPLITS[place % len(_SPLITS)])
+        draw(positions, shares, width, label=f"{split} ({total} rows)", color=_SPLITS[index % len(_SPLITS)])
     names = [plain(group) for group in groups]
     if horizontal:
         axes.set_yticks(range(len(groups)), names, fontsize=9)
@@ -162,12 +161,21 @@ def _share_bars(axes: Axes, counts: Mapping[str, Mapping[str, int]], groups: Seq
         axes.set_xticks(range(len(groups)), names, fontsize=8, rotation=45 if len(groups) > 6 else 0)
 
 
-def _totals(counts: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for by_group in counts.values():
-        for group, rows in by_group.items():
-            totals[group] = totals.get(group, 0) + rows
-    return totals
+def _bar_positions(index: int, bars: int, groups: int) -> tuple[list[float], float]:
+    """Where the bars of one series stand, one in each group, and how wide they are."""
+    width = 0.8 / bars
+    return [group + (index - (bars - 1) / 2) * width for group in range(groups)], width * 0.92
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def colour_of(scorer: str) -> str:
+    return _COLOURS.get(scorer, "#CC79A7")
 
 
 def figure_of(width: float, height: float) -> Figure:

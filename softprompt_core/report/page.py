@@ -1,257 +1,186 @@
 """The gate report as one HTML page that needs nothing else: styles and figures are in it, and there is no script.
 
-MLflow shows it in a sandboxed frame. Texts of rows, labels and models are other people's words: every one is escaped.
+MLflow shows it in a sandboxed frame.
 """
 
 from __future__ import annotations
 
 import base64
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
 from softprompt_core.data import DataChanges
 from softprompt_core.errors import Outcome
-from softprompt_core.gates import Decision, GateResult
+from softprompt_core.evaluation.changes import Kind
+from softprompt_core.gates import Assessment, GateResult
 from softprompt_core.markdown import number
-from softprompt_core.report.changes import ChangedAnswer, ChangedAnswers, Kind
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from softprompt_core.report.rendering import render
+from softprompt_core.report.scores import score_rows, shown_metrics
 
 _SHOWN: Mapping[Kind, int] = {"worse": 20, "better": 10, "other": 5}
-_KINDS: Mapping[Kind, str] = {"worse": "worse", "better": "better", "other": "different"}
-_LONGEST_TEXT = 400
+_KINDS: Mapping[Kind, Mapping[str, str]] = {
+    "worse": {"word": "worse", "tone": "bad"},
+    "better": {"word": "better", "tone": "good"},
+    "other": {"word": "different", "tone": "quiet"},
+}
 _LONGEST_WORD = 24  # answers that are no longer get narrow columns
 _TONES = {Outcome.PROMOTED: "good", Outcome.AWAITING_APPROVAL: "wait"}
 _MARKS = {"passed": ("✓", "good"), "failed": ("✗", "bad"), "skipped": ("–", "quiet")}
 
 
 @dataclass(frozen=True)
-class GatePage:
-    """What the page shows, in this order.
+class NearTokens:
+    """What one vector of the prompt lies next to.
 
     Attributes:
-        summary: the numbers in one sentence.
-        reference: what the candidate's answers are compared with: ``champion``, or ``hard prompt`` for a first version.
-        metrics: metric → scorer → value on the test rows. ``slices``: slice → scorer → value of the first metric.
-        figures: title → figure; ``comparison`` stands below the gates, others at the end.
-        seeds: a heading and a row for each trained seed.
-        links: words → address. ``facts``: words → text.
+        vector: its number in the prompt.
+        nearest: tokens with their cosine.
+        start: its cosine with the vector that training started from; None where that is not known.
+    """
+
+    vector: str
+    nearest: Sequence[str]
+    start: float | None
+
+
+@dataclass(frozen=True)
+class PageDetails:
+    """What the page shows beside the assessment.
+
+    Attributes:
+        version: None for a candidate that is not registered.
+        comparison_png: ``gate_figure`` as PNG. ``curve_png``: the learning curve of the seed that was chosen.
+        notes: a sentence each.
+        links: name → address. ``facts``: name → text.
     """
 
     task: str
-    version: int | None
-    decision: Decision
-    summary: str = ""
-    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    slice_rows: Mapping[str, int] = field(default_factory=dict)
-    reference: str = "champion"
-    changed: ChangedAnswers | None = None
-    comparison: Figure | None = None
-    curve: Figure | None = None
-    seeds: Sequence[Sequence[str]] = ()
-    data: DataChanges | None = None
-    data_note: str = ""
-    tokens: Sequence[tuple[str, Sequence[str], float | None]] = ()
+    version: int | None = None
+    comparison_png: bytes | None = None
+    curve_png: bytes | None = None
+    tokens: Sequence[NearTokens] = ()
     notes: Sequence[str] = ()
     links: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-def gate_page(page: GatePage) -> str:
+def gate_page(assessment: Assessment, details: PageDetails) -> str:
     """The whole HTML document."""
-    decision = page.decision
-    ended = decision.outcome.value.replace("_", " ")
-    name = f"{page.task} version {page.version}" if page.version is not None else page.task
-    parts = [
-        f'<header class="{_TONES.get(decision.outcome, "bad")}"><h1>{escape(name)}: {escape(ended)}</h1>'
-        f"<p>{escape(decision.verdict)}</p>{f'<p>{escape(page.summary)}</p>' if page.summary else ''}</header>",
-        _section("Why: the gates", _gates(decision)),
-        _section("Candidate and the others, with 95 % intervals", _image(page.comparison, "comparison of the scorers")),
-        _section("Test rows", _scores("Metric", page.metrics, page.reference)),
-        _section("Slices", _scores("Slice", page.slices, page.reference, page.slice_rows)),
-        _section(f"Answers that differ from the {page.reference}'s", _changed(page.changed, page.reference)),
-        _section("Data since the champion", _data(page.data, page.data_note)),
-        _section("Training", _image(page.curve, "learning curve") + _plain_table(page.seeds)),
-        _section("Notes", _list(page.notes)),
-        _section("What the vectors lie next to", _tokens(page.tokens)),
-        _section("Where it comes from", _origin(page.links, page.facts)),
-    ]
+    decision, reference = assessment.decision, assessment.reference.replace("_", " ")
+    return render(
+        "gate_page.html",
+        name=f"{details.task} version {details.version}" if details.version is not None else details.task,
+        outcome=decision.outcome.value.replace("_", " "),
+        tone=_TONES.get(decision.outcome, "bad"),
+        decision=decision,
+        summary=result_sentence(assessment),
+        images={"comparison": _data_url(details.comparison_png), "curve": _data_url(details.curve_png)},
+        reference=reference,
+        headline=assessment.headline,
+        metrics=_metrics(assessment),
+        slices=_slices(assessment),
+        data_note=assessment.data_note,
+        data=_data(assessment.data_changes),
+        seeds=_seeds(assessment),
+        tokens=[{**vars(token), "start": number(token.start)} for token in details.tokens],
+        notes=details.notes,
+        links=details.links,
+        facts=details.facts,
+        **_gates(assessment),
+        **_changed(assessment),
+    )
+
+
+def result_sentence(assessment: Assessment) -> str:
+    """The candidate against the reference in one sentence; empty where the difference is undefined."""
+    advantage, scores = assessment.advantages.get(None), assessment.scores
+    if advantage is None:
+        return ""
+    name, value = assessment.reference, advantage.value
+    words = f"{abs(value):.3g} {'better' if value > 0 else 'worse'}" if abs(value) > 1e-12 else "equal"
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}: {escape(ended)}</title>\n'
-        f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(part for part in parts if part) + "\n</body></html>\n"
+        f"Test {assessment.headline} {scores['candidate']:.4g}, {name.replace('_', ' ')} {scores[name]:.4g}: {words}"
+        f" ({advantage.lower:+.3g} to {advantage.upper:+.3g}, each bound at {100 * advantage.confidence:g} % confidence,"
+        f" {len(assessment.results.candidate)} rows)."
     )
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>\n{content}</section>" if content else ""
+def _gates(assessment: Assessment) -> dict[str, Any]:
+    gates: list[dict[str, Any]] = []
+    for is_part, result in assessment.decision.lines():
+        mark, tone = _MARKS[result.status]
+        name = f"– {result.slice}" if is_part else result.gate
+        gates.append({"mark": mark, "tone": tone, "name": name, "reason": result.reason, "cells": _gate_cells(result)})
+    # Without any comparison there is nothing to say in most columns.
+    used = [c for c in _GATE_COLUMNS if c == "Candidate" or any(gate["cells"][c] != ("–",) for gate in gates)]
+    rows = [{**gate, "cells": [gate["cells"][column] for column in used]} for gate in gates]
+    return {"gates": rows, "gate_columns": used}
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = (), kind: str = "") -> str:
-    """A table of cells that are HTML already."""
-    right = set(numbers)
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        made = (f"<{tag}{' class=n' if place in right else ''}>{cell}</{tag}>" for place, cell in enumerate(cells))
-        return f"<tr>{''.join(made)}</tr>"
-
-    body = "\n".join(line(row, "td") for row in rows)
-    return f'<div><table class="{kind}"><thead>{line(headings, "th")}</thead><tbody>\n{body}\n</tbody></table></div>'
+_GATE_COLUMNS = ("Candidate", "Reference", "Better by", "Required", "Rows", "Can show")
 
 
-def _gates(decision: Decision) -> str:
-    if not decision.results:
-        return "<p>The spec sets no gate.</p>"
-    heads = ("", "Gate and what it found", "Candidate", "Reference", "Better by", "Required", "Rows", "Can show")
-    rows = [_gate(result, is_part) for is_part, result in decision.lines()]
-    # Without any comparison there is nothing to say in these columns.
-    kept = [place for place in range(len(heads)) if place < 3 or any(row[place] != "–" for row in rows)]
-    table = _table([heads[k] for k in kept], [[row[k] for k in kept] for row in rows], numbers=range(2, len(kept)), kind="gates")
-    if "Can show" not in [heads[k] for k in kept]:
-        return table
-    return table + (
-        "<p><small>Small figures under <i>Better by</i>: lower and upper bound, each at the gate's own confidence (95 % where it "
-        "sets none). <i>Can show</i>: the smallest true difference that these rows reveal in four of five tests.</small></p>"
-    )
+def _gate_cells(result: GateResult) -> dict[str, tuple[str, ...]]:
+    """Column → text, and what stands below it in small letters."""
+    bounds = tuple(f"{bound:+.3g}" for bound in result.interval or ())
+    return {
+        "Candidate": (number(result.candidate),),
+        "Reference": (number(result.reference),),
+        "Better by": ("–" if result.advantage is None else f"{result.advantage + 0.0:+.3g}", *bounds),
+        "Required": (number(result.required),),
+        "Rows": ("–" if result.rows is None else str(result.rows),),
+        "Can show": ("–" if result.detectable is None else f"{result.detectable:.2g}",),
+    }
 
 
-def _gate(result: GateResult, is_part: bool) -> list[str]:
-    mark, tone = _MARKS[result.status]
-    name = f"– {result.slice}" if is_part else result.gate
-    ahead = "–" if result.advantage is None else f"{result.advantage + 0.0:+.3g}"
-    if result.interval:
-        ahead += f"<small>{result.interval[0]:+.3g}<br>{result.interval[1]:+.3g}</small>"
-    return [
-        f'<b class="{tone}">{mark}</b>',
-        f"{escape(name)}<small>{escape(result.reason)}</small>",
-        number(result.candidate),
-        number(result.reference),
-        ahead,
-        number(result.required),
-        "–" if result.rows is None else str(result.rows),
-        "–" if result.detectable is None else f"{result.detectable:.2g}",
-    ]
+def _metrics(assessment: Assessment) -> dict[str, Any]:
+    scorers = [name.replace("_", " ") for name in assessment.metrics]
+    change = ["Change"] if assessment.reference in assessment.metrics else []
+    rows = score_rows(shown_metrics(assessment), assessment.metrics, assessment.reference)
+    return {"headings": ["Metric", *scorers, *change], "rows": rows}
 
 
-def _scores(what: str, values: Mapping[str, Mapping[str, float]], reference: str, rows: Mapping[str, int] | None = None) -> str:
-    if not values:
-        return ""
-    scorers = list(dict.fromkeys(scorer for by in values.values() for scorer in by))
-    old = reference.replace(" ", "_")
-    heads = [what, *(["Rows"] if rows else []), *(escape(scorer.replace("_", " ")) for scorer in scorers)]
-    compared = "candidate" in scorers and old in scorers
-    body = []
-    for name, by in values.items():
-        cells = [escape(name), *([str(rows.get(name, "–"))] if rows else []), *(number(by.get(scorer)) for scorer in scorers)]
-        if compared:
-            both = "candidate" in by and old in by
-            cells.append(f"{by['candidate'] - by[old] + 0.0:+.4f}" if both else "–")
-        body.append(cells)
-    heads += ["Change"] if compared else []
-    return _table(heads, body, numbers=range(1, len(heads)))
+def _slices(assessment: Assessment) -> dict[str, Any]:
+    _, *headings = _metrics(assessment)["headings"]
+    sizes = assessment.slice_sizes
+    rows = score_rows(list(sizes), assessment.slice_scores, assessment.reference)
+    return {"headings": ["Slice", "Rows", *headings], "rows": [[name, sizes[name], *cells] for name, *cells in rows]}
 
 
-def _changed(changed: ChangedAnswers | None, reference: str) -> str:
-    if changed is None:
-        return ""
-    said = f"<p>{escape(str(changed)[:1].upper() + str(changed)[1:])}.</p>"
+def _changed(assessment: Assessment) -> dict[str, Any]:
+    changed, words = assessment.changed, str(assessment.changed)
     shown = [row for kind, most in _SHOWN.items() for row in changed.of(kind)[:most]]
-    if not shown:
-        return said
-    heads = ("", "Row", "Input", "Gold", escape(reference.capitalize()), "Candidate")
-    more = len(changed.rows) - len(shown)
-    rest = f"<p>{more} more are in evaluation/examples.json.</p>" if more else ""
-    words = max(len(text) for row in shown for text in (row.gold, row.before, row.after)) <= _LONGEST_WORD
-    return said + _table(heads, [_changed_row(row) for row in shown], kind="texts words" if words else "texts") + rest
+    answers = [text for row in shown for text in (row.gold, row.before, row.after)]
+    return {
+        "changed_summary": words[:1].upper() + words[1:],
+        "changed": shown,
+        "changed_left": len(changed.changed) - len(shown),
+        "changed_words": max(map(len, answers), default=0) <= _LONGEST_WORD,
+        "kinds": _KINDS,
+    }
 
 
-def _changed_row(row: ChangedAnswer) -> list[str]:
-    tone = {"worse": "bad", "better": "good", "other": "quiet"}[row.kind]
-    texts = (row.input, row.gold, row.before, row.after)
-    return [f'<b class="{tone}">{_KINDS[row.kind]}</b>', escape(row.id), *(_text(text) for text in texts)]
+def _data(changes: DataChanges | None) -> dict[str, Any] | None:
+    if changes is None:
+        return None
+    counts = ((s.split, s.before, s.after, s.added, s.removed, s.relabelled) for s in changes.splits)
+    return {
+        "splits": [["not known" if cell is None else cell for cell in row] for row in counts],
+        "labels": [
+            (label, f"{old:.1%}", f"{new:.1%}", f"{100 * (new - old) + 0.0:+.1f}") for label, (old, new) in changes.labels.items()
+        ],
+    }
 
 
-def _data(data: DataChanges | None, note: str) -> str:
-    said = f"<p>{escape(note)}</p>" if note else ""
-    if data is None:
-        return said
-    counts = [
-        [
-            escape(s.split),
-            *(str(c) if c is not None else "not known" for c in (s.before, s.after, s.added, s.removed, s.relabelled)),
-        ]
-        for s in data.splits
+def _seeds(assessment: Assessment) -> list[Sequence[str]]:
+    """The spread over seeds; nothing to say about a single one."""
+    seeds = assessment.results.seeds
+    return [
+        (f"{s.seed}{' (candidate)' if s.chosen else ''}", number(s.validation), number(s.test), str(s.best_step), s.stopped)
+        for s in (seeds if len(seeds) > 1 else ())
     ]
-    heads = ("Split", "Rows before", "Rows now", "Added", "Removed", "Same input, other answer")
-    tables = _table(heads, counts, numbers=range(1, 6))
-    if data.labels:
-        shares = [
-            [escape(label), f"{old:.1%}", f"{new:.1%}", f"{100 * (new - old) + 0.0:+.1f}"]
-            for label, (old, new) in data.labels.items()
-        ]
-        tables += _table(("Label (training rows)", "Share before", "Share now", "Points"), shares, numbers=(1, 2, 3))
-    return said + tables
 
 
-def _plain_table(rows: Sequence[Sequence[str]]) -> str:
-    return _table([escape(cell) for cell in rows[0]], [[escape(cell) for cell in row] for row in rows[1:]]) if rows else ""
-
-
-def _tokens(tokens: Sequence[tuple[str, Sequence[str], float | None]]) -> str:
-    rows = [
-        [escape(place), " ".join(f"<code>{escape(word)}</code>" for word in words), number(moved)]
-        for place, words, moved in tokens
-    ]
-    return _table(("Vector", "Nearest tokens (cosine)", "Cosine with its start"), rows, numbers=(2,)) if rows else ""
-
-
-def _origin(links: Mapping[str, str], facts: Mapping[str, str]) -> str:
-    rows = [[escape(words), f"<code>{escape(text)}</code>"] for words, text in facts.items()]
-    for words, address in links.items():
-        # A frame's sandbox may hold links back, so the address is there to be copied as well.
-        web = address.startswith(("http://", "https://"))
-        shown = escape(address, quote=True)
-        rows.append([escape(words), f'<a href="{shown}" target="_blank" rel="noopener">{shown}</a>' if web else shown])
-    return _table(("", ""), rows, kind="facts") if rows else ""
-
-
-def _list(items: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(item.replace('`', ''))}</li>" for item in items) + "</ul>" if items else ""
-
-
-def _image(figure: Figure | None, alt: str) -> str:
-    if figure is None:
-        return ""
-    file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    return f'<img alt="{escape(alt)}" src="data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}">'
-
-
-def _text(text: str) -> str:
-    short = text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
-    return escape(short).replace("\n", "<br>")
-
-
-_STYLE = """
-body { font: 14px/1.45 system-ui, sans-serif; color: #1b1b1b; background: #fff; }
-body { max-width: 1100px; margin: 1.2em auto; padding: 0 1em; }
-header { border-left: 8px solid; padding: .3em 1em; background: #f6f6f6; }
-header.good { border-color: #009e73; } header.wait { border-color: #e69f00; } header.bad { border-color: #d55e00; }
-h1 { font-size: 1.4em; margin: .2em 0; } header p { margin: .3em 0; font-size: 1.05em; }
-h2 { font-size: 1.1em; margin: 1.6em 0 .4em; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; margin: .5em 0 1em; } th, td { padding: .25em .5em; text-align: left; vertical-align: top; }
-th { font-weight: 600; border-bottom: 2px solid #bbb; } td { border-bottom: 1px solid #eee; }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-div { overflow-x: auto; } table { font-size: .95em; } small { display: block; color: #555; }
-table.gates td:nth-child(2) { min-width: 15em; } table.gates th { vertical-align: bottom; }
-table.gates th.n { white-space: normal; }
-table.texts { table-layout: fixed; width: 100%; } table.texts td, table.facts td { overflow-wrap: anywhere; }
-table.texts th:nth-child(-n+2) { width: 5em; } table.texts th:nth-child(n+4) { width: 20%; }
-table.words th:nth-child(n+4) { width: 11%; }
-img { max-width: 100%; } b.good { color: #00704f; } b.bad { color: #b34700; } b.quiet { color: #777; }
-code { background: #f3f3f3; padding: 0 .25em; border-radius: 3px; font-size: .93em; white-space: pre-wrap; }
-"""
+def _data_url(png: bytes | None) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}" if png is not None else ""

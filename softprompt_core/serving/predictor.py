@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softprompt_core import settings
-from softprompt_core.base_model import BaseModel, load_base
+from softprompt_core.base_model.label_tree import LabelTree
+from softprompt_core.base_model.loading import BaseModel, load_base
+from softprompt_core.base_model.tokens import answer_room, encode_inputs, input_limit
 from softprompt_core.data import cell_problem, render
-from softprompt_core.encoding import encode_inputs, input_limit
 from softprompt_core.errors import InvalidInput
 from softprompt_core.forward import Engine, generate, label_scores
-from softprompt_core.label_words import LabelTokens
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import BaseModelSpec, PromptSpec, load_spec
-from softprompt_core.spec.models import template_fields
+from softprompt_core.spec.data import template_fields
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,19 +44,17 @@ class Predictor:
         """
         spec = load_spec(folder / SPEC_FILE)
         prompt = SoftPrompt.load(folder / FILE_NAME)
-        place = settings.current().base_model
-        base = load_base(
-            BaseModelSpec(id=place, dtype=spec.base_model.dtype, quantization=spec.base_model.quantization)
-            if place
-            else spec.base_model
-        )
+        base_spec, folder_here = spec.base_model, settings.current().base_model
+        if folder_here:
+            base_spec = BaseModelSpec(id=folder_here, dtype=base_spec.dtype, quantization=base_spec.quantization)
+        base = load_base(base_spec)
         prompt.fits(base)
         return cls(base, prompt, spec)
 
     @functools.cached_property
-    def labels(self) -> LabelTokens | None:
-        """Label tokens of a classification task, None for generation."""
-        return LabelTokens.of(self.base, self.prompt.labels) if self.prompt.labels else None
+    def labels(self) -> LabelTree | None:
+        """Labels of a classification task as this base's tokens; None for generation."""
+        return LabelTree.of(self.base, self.prompt.labels) if self.prompt.labels else None
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """One answer a row: ``prediction``, and for classification ``probability`` (softmax over the labels' log-probabilities).
@@ -69,23 +67,23 @@ class Predictor:
         columns = list(dict.fromkeys(template_fields(self.spec.data.input)))
         missing = [c for c in columns if c not in frame.columns]
         if missing:
-            have = ", ".join(map(str, frame.columns)) or "none"
+            present = ", ".join(map(str, frame.columns)) or "none"
             raise InvalidInput(
-                f"the column `{missing[0]}` is missing; the input has: {have}", do=f"send the columns {', '.join(columns)}"
+                f"the column `{missing[0]}` is missing; the input has: {present}", do=f"send the columns {', '.join(columns)}"
             )
-        texts = [text_of(self.spec, row, place) for place, row in enumerate(frame[columns].to_dict(orient="records"))]
+        texts = [text_of(self.spec, row, index) for index, row in enumerate(frame[columns].to_dict(orient="records"))]
         options = self.spec.evaluation
         engine = Engine(self.base, self.prompt.position, self.encode(texts), cache_bytes=0)
         if self.labels is None:
             texts = generate(engine, self.prompt.weights, max_new_tokens=options.max_new_tokens, num_beams=options.num_beams)
             return pd.DataFrame({"prediction": pd.Series(texts, index=frame.index, dtype=str)})
-        found = [self.answer(scores) for scores in label_scores(engine, self.prompt.weights, self.labels)]
-        words, probabilities = [word for word, _ in found], [probability for _, probability in found]
+        answers = [self.answer(scores) for scores in label_scores(engine, self.prompt.weights, self.labels)]
+        words, probabilities = [word for word, _ in answers], [probability for _, probability in answers]
         return pd.DataFrame({"prediction": pd.Series(words, index=frame.index, dtype=str), "probability": probabilities})
 
     def encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """Rendered inputs as token ids, cut to what the base's context leaves beside prompt and answer."""
-        room = max(map(len, self.labels.ids)) if self.labels else self.spec.evaluation.max_new_tokens
+        room = answer_room(self.spec, self.labels.ids if self.labels else ())
         limit = input_limit(self.base, self.prompt.length, room, self.spec.data.max_input_tokens)
         return encode_inputs(self.base, texts, limit)[0]
 
@@ -95,10 +93,10 @@ class Predictor:
         return self.prompt.labels[int(best.indices)], float(best.values)
 
 
-def text_of(spec: PromptSpec, row: Mapping[Any, Any], place: int) -> str:
-    """The rendered input of one row; raises InvalidInput for an empty cell."""
+def text_of(spec: PromptSpec, row: Mapping[Any, Any], index: int) -> str:
+    """The rendered input of one row. Raises InvalidInput for an empty cell; ``index`` names the row in it."""
     for column, cell in row.items():
         problem = cell_problem(cell)
         if problem:
-            raise InvalidInput(f"row {place}: `{column}` {problem}", do="send text or a number in every column")
+            raise InvalidInput(f"row {index}: `{column}` {problem}", do="send text or a number in every column")
     return render(spec.data.input, row)

@@ -12,7 +12,7 @@ import pandas as pd
 from softprompt_core.errors import InvalidInput
 from softprompt_core.forward import Engine, rank_labels
 from softprompt_core.serving.predictor import Predictor, text_of
-from softprompt_core.spec.models import template_fields
+from softprompt_core.spec.data import template_fields
 
 
 @dataclass(frozen=True)
@@ -58,47 +58,48 @@ class Router:
         """One answer a request, in their order.
 
         Raises:
-            InvalidInput: an unknown task, a missing column, an empty cell; the place of the request is named.
+            InvalidInput: an unknown task, a missing column, an empty cell; the request's index is named.
         """
+        texts = [self._text(request, index) for index, request in enumerate(requests)]
+        by_position: dict[str, list[int]] = {}
+        generated: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            predictor = self.predictors[request.task]
+            group, key = (by_position, predictor.prompt.position) if predictor.labels else (generated, request.task)
+            group.setdefault(key, []).append(index)
         answers: dict[int, Answer] = {}
-        texts = [self._text(request, place) for place, request in enumerate(requests)]
-        ranked = [n for n, request in enumerate(requests) if self.predictors[request.task].labels is not None]
-        for position in ("prefix", "suffix"):
-            places = [n for n in ranked if self.predictors[requests[n].task].prompt.position == position]
-            answers |= self._ranked([requests[n].task for n in places], [texts[n] for n in places], places, position)
-        for task in {request.task for n, request in enumerate(requests) if n not in answers}:
-            places = [n for n, request in enumerate(requests) if request.task == task]
-            written = self.predictors[task].predict(pd.DataFrame([dict(requests[n].row) for n in places]))
-            answers |= {n: Answer(text, None) for n, text in zip(places, written["prediction"], strict=True)}
-        return [answers[n] for n in range(len(requests))]
+        for position, indices in by_position.items():
+            ranked = self._rank([requests[i].task for i in indices], [texts[i] for i in indices], position)
+            answers |= dict(zip(indices, ranked, strict=True))
+        for task, indices in generated.items():
+            frame = self.predictors[task].predict(pd.DataFrame([dict(requests[i].row) for i in indices]))
+            answers |= {i: Answer(text, None) for i, text in zip(indices, frame["prediction"], strict=True)}
+        return [answers[index] for index in range(len(requests))]
 
-    def _ranked(self, tasks: Sequence[str], texts: Sequence[str], places: Sequence[int], position: str) -> dict[int, Answer]:
+    def _rank(self, tasks: Sequence[str], texts: Sequence[str], position: str) -> list[Answer]:
+        """Answers of classification tasks, one a text."""
         names = sorted(set(tasks))
         chosen = [self.predictors[name] for name in names]
-        if not chosen:
-            return {}
         inputs: list[tuple[int, ...]] = [()] * len(texts)
         for name, predictor in zip(names, chosen, strict=True):
-            mine = [n for n, task in enumerate(tasks) if task == name]
-            for n, ids in zip(mine, predictor.encode([texts[n] for n in mine]), strict=True):
-                inputs[n] = ids
+            own = [index for index, task in enumerate(tasks) if task == name]
+            for index, ids in zip(own, predictor.encode([texts[index] for index in own]), strict=True):
+                inputs[index] = ids
         engine = Engine(chosen[0].base, position, inputs, cache_bytes=0)
-        queries = [(n, names.index(task)) for n, task in enumerate(tasks)]
+        queries = [(index, names.index(task)) for index, task in enumerate(tasks)]
         labels = [predictor.labels for predictor in chosen if predictor.labels is not None]
-        found = rank_labels(engine, [predictor.prompt.weights for predictor in chosen], labels, queries)
-        return {
-            place: Answer(*self.predictors[task].answer(scores)) for place, task, scores in zip(places, tasks, found, strict=True)
-        }
+        scores = rank_labels(engine, [predictor.prompt.weights for predictor in chosen], labels, queries)
+        return [Answer(*self.predictors[task].answer(row)) for task, row in zip(tasks, scores, strict=True)]
 
-    def _text(self, request: Request, place: int) -> str:
+    def _text(self, request: Request, index: int) -> str:
         predictor = self.predictors.get(request.task)
         if predictor is None:
             known = ", ".join(sorted(self.predictors)) or "none"
-            raise InvalidInput(f"row {place}: no such task `{request.task}`; there are: {known}", do="name one of them")
+            raise InvalidInput(f"row {index}: no such task `{request.task}`; there are: {known}", do="name one of them")
         columns = dict.fromkeys(template_fields(predictor.spec.data.input))
         missing = [column for column in columns if column not in request.row]
         if missing:
             raise InvalidInput(
-                f"row {place}: the column `{missing[0]}` is missing", do=f"{request.task} needs {', '.join(columns)}"
+                f"row {index}: the column `{missing[0]}` is missing", do=f"{request.task} needs {', '.join(columns)}"
             )
-        return text_of(predictor.spec, {column: request.row[column] for column in columns}, place)
+        return text_of(predictor.spec, {column: request.row[column] for column in columns}, index)

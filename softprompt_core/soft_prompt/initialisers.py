@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from softprompt_core.base_model import BaseModel
+from softprompt_core.base_model.loading import BaseModel
 from softprompt_core.errors import InvalidInput
 from softprompt_core.spec import PromptConfig
 

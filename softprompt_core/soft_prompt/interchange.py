@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softprompt_core.base_model import BaseModel
+from softprompt_core.base_model.loading import BaseModel
 from softprompt_core.errors import InvalidInput
 from softprompt_core.soft_prompt.tensor import SoftPrompt
 
@@ -61,15 +61,15 @@ def read_npy(path: Path) -> Tensor:
     Raises:
         InvalidInput: missing, not a plain ``.npy`` file, not a float matrix, or not finite.
     """
-    do = "use a .npy file of one float matrix [length, hidden]"
+    remedy = "use a .npy file of one float matrix [length, hidden]"
     try:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise InvalidInput("no such file", where=str(path), do="check the path") from None
     except (ValueError, OSError, EOFError) as error:
-        raise InvalidInput(f"cannot be read as .npy: {error}", where=str(path), do=do) from None
+        raise InvalidInput(f"cannot be read as .npy: {error}", where=str(path), do=remedy) from None
     if array.ndim != 2 or array.dtype not in (np.float32, np.float64):
-        raise InvalidInput(f"holds {array.dtype} {list(array.shape)}", where=str(path), do=do)
+        raise InvalidInput(f"holds {array.dtype} {list(array.shape)}", where=str(path), do=remedy)
     if not np.isfinite(array).all():
-        raise InvalidInput("holds NaN or infinite values", where=str(path), do=do)
+        raise InvalidInput("holds NaN or infinite values", where=str(path), do=remedy)
     return torch.from_numpy(array.astype(np.float32))

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from softprompt_core.base_model import BaseIdentity, BaseModel
+from softprompt_core.base_model import BaseIdentity
+from softprompt_core.base_model.loading import BaseModel
 from softprompt_core.errors import Diverged, InvalidInput
 
 FILE_NAME = "soft_prompt.safetensors"
@@ -48,9 +49,10 @@ class SoftPrompt:
 
     def __post_init__(self) -> None:
         if self.weights.dtype != torch.float32 or self.weights.ndim != 2 or self.weights.shape[1] != self.base.hidden_size:
-            shape, wanted = list(self.weights.shape), f"float32 [length, {self.base.hidden_size}]"
             raise InvalidInput(
-                f"a soft prompt for {self.base.short} is {wanted}, not {self.weights.dtype} {shape}", where=self.task
+                f"a soft prompt for {self.base.short} is float32 [length, {self.base.hidden_size}], "
+                f"not {self.weights.dtype} {list(self.weights.shape)}",
+                where=self.task,
             )
         if not torch.isfinite(self.weights).all():
             raise Diverged("the soft prompt holds NaN or infinite values", where=self.task, do="lower training.learning_rate")
@@ -66,7 +68,7 @@ class SoftPrompt:
         return hashlib.sha256(self.position.encode() + content).hexdigest()
 
     def require_base(self, base: BaseIdentity) -> None:
-        """Raise InvalidInput unless ``base`` is the very base that the prompt was trained on."""
+        """Raise InvalidInput unless ``base`` is the one that the prompt was trained on."""
         if base.fingerprint != self.base.fingerprint:
             raise InvalidInput(
                 f"the soft prompt was trained on {self.base.short}, not on {base.short}",
@@ -83,7 +85,7 @@ class SoftPrompt:
         """Write the file; a half-written file never stands under the name."""
         from safetensors.torch import save_file
 
-        meta = dict(format=_FORMAT, position=self.position, base=self.base.to_dict(), task=self.task, labels=list(self.labels))
+        meta = dict(format=_FORMAT, position=self.position, base=self.base.model_dump(), task=self.task, labels=list(self.labels))
         partial = path.with_name(path.name + ".partial")
         text = json.dumps(meta, sort_keys=True, ensure_ascii=False)
         # One entry only: with several the writer's order changes from run to run, and equal prompts would be unequal files.
@@ -97,17 +99,17 @@ class SoftPrompt:
         Raises:
             InvalidInput: not such a file; NaN; shape, dtype or size not as the header promises.
         """
-        header = read_header(path)
-        entry, meta = header.get(_TENSOR), _meta(header, path)
-        if not isinstance(entry, dict) or set(header) - {_TENSOR, "__metadata__"}:
-            found = ", ".join(sorted(set(header) - {"__metadata__"})) or "none"
-            raise _bad(path, f"holds the tensors {found}; wanted one named `{_TENSOR}`")
-        shape = entry.get("shape")
-        if entry.get("dtype") != "F32" or not isinstance(shape, list) or len(shape) != 2:
-            raise _bad(path, f"holds {entry.get('dtype')} {shape}; wanted F32 [length, hidden]")
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        header = read_header(path)
+        entry, meta = header.get(_TENSOR), _meta(header, path)
+        if not isinstance(entry, dict) or set(header) - {_TENSOR, "__metadata__"}:
+            names = ", ".join(sorted(set(header) - {"__metadata__"})) or "none"
+            raise _bad(path, f"holds the tensors {names}; wanted one named `{_TENSOR}`")
+        shape = entry.get("shape")
+        if entry.get("dtype") != "F32" or not isinstance(shape, list) or len(shape) != 2:
+            raise _bad(path, f"holds {entry.get('dtype')} {shape}; wanted F32 [length, hidden]")
         try:
             base = BaseIdentity(**meta["base"])
             weights = load_file(path)[_TENSOR]

@@ -1,19 +1,17 @@
 """What a user writes: one YAML file a task, read into frozen models."""
 
+from softprompt_core.spec.data import DataSource, DataSpec, FilesSource, TargetSpec
 from softprompt_core.spec.gates import GateSpec
 from softprompt_core.spec.loading import json_schema, load_spec, parse_spec, spec_files
 from softprompt_core.spec.models import (
     BaseModelSpec,
-    DataSource,
-    DataSpec,
     EvaluationSpec,
-    FilesSource,
     PromptConfig,
     PromptSpec,
     ScheduleSpec,
-    TargetSpec,
     TrainingConfig,
 )
+from softprompt_core.spec.yaml_text import read_yaml, to_yaml
 
 __all__ = [
     "BaseModelSpec",
@@ -30,5 +28,7 @@ __all__ = [
     "json_schema",
     "load_spec",
     "parse_spec",
+    "read_yaml",
     "spec_files",
+    "to_yaml",
 ]

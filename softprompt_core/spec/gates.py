@@ -52,14 +52,14 @@ class GateSpec(Frozen):
         if isinstance(value, dict) and "at_least_by" in value:
             if "by" in value:
                 raise ValueError("`by` and `at_least_by` are two names of one key; write `by`")
-            return {("by" if key == "at_least_by" else key): given for key, given in value.items()}
+            return {("by" if key == "at_least_by" else key): setting for key, setting in value.items()}
         return value
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
         absolute = self.at_least is not None or self.at_most is not None
         if self.versus is None:
-            self._absolute(absolute)
+            self._check_absolute(absolute)
         else:
             if absolute:
                 raise ValueError("`at_least` and `at_most` do not go with `versus`; write two gates")
@@ -75,8 +75,8 @@ class GateSpec(Frozen):
             raise ValueError(f"{self.metric!r} is about the prompt itself: it goes with `at_least` and `at_most`, not with rows")
         return self
 
-    def _absolute(self, given: bool) -> None:
-        if not given:
+    def _check_absolute(self, has_bound: bool) -> None:
+        if not has_bound:
             raise ValueError("a gate needs one of `at_least`, `at_most` and `versus`")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError("`at_least` is above `at_most`, so nothing can pass")

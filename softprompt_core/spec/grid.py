@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from softprompt_core.errors import InvalidInput
-from softprompt_core.spec.loading import Loader, parse_spec
+from softprompt_core.spec.loading import parse_spec
 from softprompt_core.spec.models import PromptSpec
+from softprompt_core.spec.yaml_text import read_yaml, to_yaml
 
 MAX_POINTS = 100
+_DO = "write it as in --grid prompt.length=1,5,20"
 _PARTS = ("prompt", "training", "base_model", "data")
 # Points are compared on the validation rows, which these would change.
 _ROWS = ("data.source", "data.splits")
@@ -35,14 +35,12 @@ class GridPoint:
 
 
 def settings_name(settings: Mapping[str, Any]) -> str:
-    return " ".join(f"{key}={said(value)}" for key, value in settings.items())
+    return " ".join(f"{key}={as_text(value)}" for key, value in settings.items())
 
 
-def said(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A value as a person writes it in YAML, on one line."""
-    if isinstance(value, str):
-        return value
-    return yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True).removesuffix("\n...\n").strip()
+    return value if isinstance(value, str) else to_yaml(value, flow=True)
 
 
 def parse_grid(axes: Sequence[str]) -> dict[str, list[Any]]:
@@ -55,12 +53,12 @@ def parse_grid(axes: Sequence[str]) -> dict[str, list[Any]]:
     for axis in axes:
         key, equals, text = (part.strip() for part in axis.partition("="))
         if not key or not equals or not text:
-            raise InvalidInput(f"`{axis}` names no values", where="--grid", do="write it as in --grid prompt.length=1,5,20")
+            raise InvalidInput(f"`{axis}` names no values", where="--grid", do=_DO)
         if key in grid:
             raise InvalidInput(f"`{key}` is given twice", where="--grid", do="list all its values behind one --grid")
         try:
-            grid[key] = yaml.load(f"[{text}]", Loader=Loader)
-        except yaml.YAMLError:
+            grid[key] = read_yaml(f"[{text}]", f"--grid {key}").value
+        except InvalidInput:
             do = 'put values with commas, braces or colons into quotes: --grid \'data.input="{text}","{text} Answer:"\''
             raise InvalidInput(f"`{text}` cannot be read as YAML values", where=f"--grid {key}", do=do) from None
     return grid
@@ -83,10 +81,10 @@ def grid_points(
     _check_keys(grid)
     for key, values in grid.items():
         if not values:
-            raise InvalidInput("lists no values", where=f"--grid {key}", do="write it as in --grid prompt.length=1,5,20")
-        twice = [said(value) for place, value in enumerate(values) if value in values[:place]]
-        if twice:
-            raise InvalidInput(f"lists {twice[0]} twice", where=f"--grid {key}")
+            raise InvalidInput("lists no values", where=f"--grid {key}", do=_DO)
+        repeated = [as_text(value) for index, value in enumerate(values) if value in values[:index]]
+        if repeated:
+            raise InvalidInput(f"lists {repeated[0]} twice", where=f"--grid {key}")
     count = math.prod(len(values) for values in grid.values())
     if count > max_points:
         sizes = " × ".join(str(len(values)) for values in grid.values())
@@ -96,14 +94,11 @@ def grid_points(
             where="--grid",
             do=f"list fewer values, or ask for it with --max-points {count}",
         )
-    written = spec.model_dump(mode="json")
+    common = spec.model_dump(mode="json")
     points = []
     for values in itertools.product(*grid.values()):
         settings = dict(zip(grid, values, strict=True))
-        point: Any = written
-        for key, value in settings.items():
-            point = with_setting(point, key, value)
-        parsed = parse_spec(point, folder=folder, where=f"--grid {settings_name(settings)}")
+        parsed = parse_spec(nested(settings, common), folder=folder, where=f"--grid {settings_name(settings)}")
         points.append(GridPoint({key: _as_read(parsed, key, value) for key, value in settings.items()}, parsed))
     return points
 
@@ -116,28 +111,25 @@ def _as_read(spec: PromptSpec, key: str, value: Any) -> Any:
     return read if isinstance(value, str) and isinstance(read, (int, float)) else value
 
 
-def with_setting(value: Mapping[str, Any], key: str, new: Any) -> dict[str, Any]:
-    """A copy of nested mappings in which the dotted ``key`` has a ``new`` value; mappings on the way are made."""
+def nested(settings: Mapping[str, Any], spec: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The nested mapping that dotted keys stand for, put into a copy of ``spec`` if there is one."""
+    mapping = dict(spec or {})
+    for key, value in settings.items():
+        mapping = _with_setting(mapping, key, value)
+    return mapping
+
+
+def _with_setting(mapping: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     first, dot, rest = key.partition(".")
     if not dot:
-        return {**value, first: new}
-    inner = value.get(first)
-    if isinstance(inner, str) and first == "base_model":
-        inner = {"id": inner}  # the short form
-    return {**value, first: with_setting(inner if isinstance(inner, Mapping) else {}, rest, new)}
-
-
-def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as the nested mapping that stands in a spec."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        found = with_setting(found, key, value)
-    return found
+        return {**mapping, first: value}
+    inner = mapping.get(first)
+    return {**mapping, first: _with_setting(inner if isinstance(inner, Mapping) else {}, rest, value)}
 
 
 def _check_keys(grid: Mapping[str, Sequence[Any]]) -> None:
     if not grid:
-        raise InvalidInput("there is nothing to sweep", where="--grid", do="write it as in --grid prompt.length=1,5,20")
+        raise InvalidInput("there is nothing to sweep", where="--grid", do=_DO)
     for key in grid:
         where, first = f"--grid {key}", key.partition(".")[0]
         if first in PromptSpec.model_fields and first not in _PARTS:

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from softprompt_core.errors import InvalidInput
 from softprompt_core.spec.models import PromptSpec
+from softprompt_core.spec.yaml_text import read_yaml, shortened
 
-
-class Loader(yaml.SafeLoader):
-    """YAML 1.2 booleans: only true and false. In YAML 1.1 a label called `yes`, `no`, `on` or `off` becomes a boolean."""
-
-
-Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+MAX_PROBLEMS = 20
 
 
 def load_spec(path: str | Path) -> PromptSpec:
@@ -43,16 +35,8 @@ def load_spec(path: str | Path) -> PromptSpec:
         raise InvalidInput("no such spec file", where=str(path), do="check the path; a spec is one YAML file a task") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot be read: {error}", where=str(path), do="a spec is a UTF-8 YAML file") from None
-    try:
-        node = yaml.compose(text, Loader=Loader)
-        lines = _lines(node) if node is not None else {}
-        value = yaml.load(text, Loader=Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or str(error)
-        raise InvalidInput(f"is not valid YAML: {problem}", where=where, do="check indentation, colons and quotes") from None
-    return parse_spec(value, folder=path.parent, where=str(path), lines=lines)
+    document = read_yaml(text, str(path))
+    return parse_spec(document.value, folder=path.parent, where=str(path), lines=document.lines)
 
 
 def spec_files(folder: Path) -> list[Path]:
@@ -63,10 +47,10 @@ def spec_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InvalidInput("no such folder", where=str(folder), do="name a folder of spec files")
-    found = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
-    if not found:
+    files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    if not files:
         raise InvalidInput("holds no spec files (*.yaml)", where=str(folder), do="put one YAML file a task into it")
-    return found
+    return files
 
 
 def parse_spec(
@@ -90,89 +74,68 @@ def parse_spec(
     try:
         spec = PromptSpec.model_validate(value)
     except ValidationError as error:
-        problems = [_explain(e, lines or {}, where) for e in error.errors()]
-        first, rest = problems[0], problems[1:]
-        more = "".join(f"\n{w}: {what}" for w, what in rest)
-        raise InvalidInput(
-            first[1] + more, where=first[0], do="`softprompt schema` prints every key that a spec may have"
-        ) from None
-    return _absolute(spec, Path(folder).resolve()) if folder is not None else spec
+        errors = error.errors(include_url=False, include_input=False)
+        (location, problem), *others = [_explain(e, lines or {}, where) for e in errors[:MAX_PROBLEMS]]
+        more = "".join(f"\n{other_location}: {other}" for other_location, other in others)
+        if len(errors) > MAX_PROBLEMS:
+            more += f"\n… and {len(errors) - MAX_PROBLEMS} more"
+        do = "`softprompt schema` prints every key that a spec may have"
+        raise InvalidInput(problem + more, where=location, do=do) from None
+    return _with_absolute_paths(spec, Path(folder).resolve()) if folder is not None else spec
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a spec, for editors and CI."""
+    # YAML keys of `labels` may look like numbers; to JSON Schema they are names all the same. Null stands for "left out".
     schema = PromptSpec.model_json_schema()
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Soft-prompt spec"}
-    # The loader takes `base_model: bundled` as short for `{id: bundled}`, and one string where a list of files may stand.
-    base = schema["properties"]["base_model"]
-    schema["properties"]["base_model"] = {
-        "anyOf": [{"type": "string"}, {"$ref": base.get("$ref", "#/$defs/BaseModelSpec")}],
-        **{k: v for k, v in base.items() if k != "$ref"},
-    }
-    fresh = schema["$defs"]["MonitorSpec"]["properties"]["data"]
-    for split in (*schema["$defs"]["FilesSource"]["properties"].values(), fresh):
-        split["anyOf"] = [{"type": "string"}, *split.pop("anyOf", [{"type": "array", "items": {"type": "string"}}])]
-        split.pop("type", None)
-        split.pop("items", None)
-    # YAML keys of `labels` may be numbers; JSON Schema sees them as names already. Null stands for "left out".
-    return schema
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Soft-prompt spec"}
 
 
-def _absolute(spec: PromptSpec, folder: Path) -> PromptSpec:
-    def absolute(written: str) -> str:
-        return str(folder / Path(written).expanduser())
+def _with_absolute_paths(spec: PromptSpec, folder: Path) -> PromptSpec:
+    def absolute(path: str) -> str:
+        return str(folder / os.path.expanduser(path))
 
-    data, prompt, base = spec.data, spec.prompt, spec.base_model
-    if data.source.files is not None:
-        files = {s: tuple(absolute(f) for f in given) for s, given in data.source.files if given is not None}
-        source = data.source.model_copy(update={"files": data.source.files.model_copy(update=files)})
-        data = data.model_copy(update={"source": source})
-    elif data.source.hub is not None and (folder / data.source.hub).is_dir():
-        data = data.model_copy(update={"source": data.source.model_copy(update={"hub": absolute(data.source.hub)})})
+    def is_folder(path: str) -> bool:
+        return os.path.isdir(folder / path)
+
+    source, prompt, base = spec.data.source, spec.prompt, spec.base_model
+    if source.files is not None:
+        files = {split: tuple(map(absolute, paths)) for split, paths in source.files if paths is not None}
+        source = source.model_copy(update={"files": source.files.model_copy(update=files)})
+    elif source.hub is not None and is_folder(source.hub):
+        source = source.model_copy(update={"hub": absolute(source.hub)})
     if prompt.file is not None:
         prompt = prompt.model_copy(update={"file": absolute(prompt.file)})
-    if base.id != "bundled" and (base.id.startswith((".", "~")) or (folder / base.id).is_dir()):
+    if base.id != "bundled" and (base.id.startswith((".", "~")) or is_folder(base.id)):
         base = base.model_copy(update={"id": absolute(base.id)})
-    monitor = spec.monitor.model_copy(update={"data": tuple(absolute(f) for f in spec.monitor.data)})
+    monitor = spec.monitor.model_copy(update={"data": tuple(map(absolute, spec.monitor.data))})
+    data = spec.data.model_copy(update={"source": source})
     return spec.model_copy(update={"data": data, "prompt": prompt, "base_model": base, "monitor": monitor})
 
 
-def _lines(node: yaml.Node, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], int]:
-    """Line number (from 1) of each key path of a composed YAML document."""
-    found = {path: node.start_mark.line + 1}
-    if isinstance(node, yaml.MappingNode):
-        for key, child in node.value:
-            below = (*path, str(key.value))
-            found |= _lines(child, below)
-            found[below] = key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for index, child in enumerate(node.value):
-            found |= _lines(child, (*path, str(index)))
-    return found
-
-
 def _explain(error: Any, lines: Mapping[tuple[str, ...], int], where: str) -> tuple[str, str]:
-    """One pydantic error as (place, sentence)."""
+    """File and line of one pydantic error, and a sentence about it."""
     path = tuple(str(part) for part in error["loc"])
     message = error["msg"].removeprefix("Value error, ")
     if not path and (item := re.match(r"(\w+)\[(\d+)\]: ", message)):
-        # A check across parts of the spec has no place of its own, and begins with the entry that it is about.
+        # A check across parts of the spec has no path of its own, and begins with the entry that it is about.
         path, message = (item[1], item[2]), message[item.end() :]
-    known = path
-    while known and known not in lines:
-        known = known[:-1]
-    place = f"{where}:{lines[known]}" if known in lines else where
+    written = path
+    while written and written not in lines:
+        written = written[:-1]
+    location = f"{where}:{lines[written]}" if written in lines else where
     # Union members and validators add parts to the path that the user never wrote.
-    field = ".".join(p for p in path if not p.startswith(("function-", "literal", "constrained"))) or "spec"
+    field = shortened(".".join(part for part in path if not part.startswith(("function-", "literal", "constrained"))) or "spec")
     if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(path[-1], _fields_at(path[:-1]), n=1, cutoff=0.5)
-        hint = f"; did you mean `{close[0]}`?" if close else f"; known here: {', '.join(_fields_at(path[:-1]))}"
-        return place, f"unknown key `{field}`{hint}"
+        names = _fields_at(path[:-1])
+        close = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.5)
+        hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(names)}"
+        return location, f"unknown key `{field}`; {hint}"
     if error["type"] == "missing":
-        return place, f"`{field}` is missing"
+        return location, f"`{field}` is missing"
     if error["type"] == "string_pattern_mismatch" and path == ("name",):
         message = "use lower case letters, digits, `_`, `.` and `-`, beginning with a letter or digit"
-    return place, f"`{field}`: {message}"
+    return location, f"`{field}`: {shortened(message)}"
 
 
 def _fields_at(path: tuple[str, ...]) -> list[str]:
@@ -189,8 +152,4 @@ def _fields_at(path: tuple[str, ...]) -> list[str]:
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    for argument in get_args(annotation):
-        found = _model_in(argument)
-        if found is not None:
-            return found
-    return None
+    return next((model for argument in get_args(annotation) if (model := _model_in(argument))), None)

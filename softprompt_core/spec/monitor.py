@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pydantic import Field
 
-from pydantic import Field, field_validator
-
-from softprompt_core.spec.frozen import Frozen
+from softprompt_core.spec.frozen import Frozen, OneOrMore
 
 
 class MonitorSpec(Frozen):
     """How `softprompt monitor` watches the champion. Nothing here changes a prompt or a decision."""
 
-    data: tuple[str, ...] = ()
-    """Files of fresh rows: paths or globs, of the kinds that `data.source.files` takes. With the target's columns the champion is
+    data: OneOrMore = ()
+    """Files of new rows: paths or globs, of the kinds that `data.source.files` takes. With the target's columns the champion is
     scored on them; without, the inputs alone are compared with those of the training."""
     margin: float = Field(0.02, ge=0, allow_inf_nan=False)
     """How much lower than at promotion the headline metric may be."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """How sure a verdict of `degraded`, or of shifted inputs, must be."""
     min_rows: int = Field(50, ge=10)
-    """With fewer fresh rows the verdict is `unknown`."""
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    """With fewer new rows the verdict is `unknown`."""

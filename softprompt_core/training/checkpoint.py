@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 @dataclass
-class State:
+class TrainingState:
     """Everything that changes while training."""
 
     prompt: Tensor
@@ -30,26 +30,26 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def save(path: Path, state: State, optimizer: torch.optim.Optimizer, key: str) -> None:
+def save(path: Path, state: TrainingState, optimizer: torch.optim.Optimizer, key: str) -> None:
     """Write the checkpoint; a crash while writing leaves the previous one."""
     from safetensors.torch import save_file
 
     tensors = {"prompt": state.prompt.detach().clone().cpu(), "best": state.best.clone().cpu()}
     for name, value in _moments(optimizer).items():
         tensors[f"optimizer.{name}"] = value.clone().cpu()
-    facts = {k: v for k, v in vars(state).items() if k not in ("prompt", "best")}
+    values = {name: value for name, value in vars(state).items() if name not in ("prompt", "best")}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     try:
-        save_file(tensors, partial, metadata={"key": key, "state": json.dumps(facts)})
+        save_file(tensors, partial, metadata={"key": key, "state": json.dumps(values)})
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)  # on a full disk it would take what room there is
         raise
 
 
-def load(path: Path, key: str) -> tuple[State, dict[str, Tensor]] | None:
-    """State and optimiser moments, or None when there is no checkpoint of exactly this training (``key``)."""
+def load(path: Path, key: str) -> tuple[TrainingState, dict[str, Tensor]] | None:
+    """TrainingState and optimiser moments, or None when there is no checkpoint of exactly this training (``key``)."""
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
@@ -62,13 +62,14 @@ def load(path: Path, key: str) -> tuple[State, dict[str, Tensor]] | None:
         return None
     if meta.get("key") != key:
         return None
-    facts: dict[str, Any] = json.loads(meta["state"])
-    facts["best_score"] = tuple(facts["best_score"])
-    state = State(prompt=tensors["prompt"], best=tensors["best"], **facts)
+    values: dict[str, Any] = json.loads(meta["state"])
+    values["best_score"] = tuple(values["best_score"])
+    state = TrainingState(prompt=tensors["prompt"], best=tensors["best"], **values)
     return state, {n.removeprefix("optimizer."): t for n, t in tensors.items() if n.startswith("optimizer.")}
 
 
 def restore(optimizer: torch.optim.Optimizer, prompt: Tensor, moments: dict[str, Tensor]) -> None:
+    """Give a new optimiser of ``prompt`` the moments that ``load`` returned."""
     if moments:
         # AdamW counts its steps on the CPU, wherever the prompt is.
         optimizer.state[prompt] = {n: t if n == "step" else t.to(prompt.device) for n, t in moments.items()}

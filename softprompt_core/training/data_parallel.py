@@ -39,12 +39,3 @@ def add_up(values: Sequence[Tensor]) -> None:
 
 def _device() -> str:
     return "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-
-
-def slowest(seconds: float) -> float:
-    """The largest of all processes' values: what each does at a certain time, all must do at the same step."""
-    if size() == 1:
-        return seconds
-    value = torch.tensor(seconds, dtype=torch.float64, device=_device())
-    torch.distributed.all_reduce(value, op=torch.distributed.ReduceOp.MAX)
-    return float(value)

@@ -8,24 +8,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softprompt_core.encoding import Row
+from softprompt_core.base_model.label_tree import LabelTree
+from softprompt_core.base_model.tokens import TokenizedRow
 from softprompt_core.forward import Engine
 from softprompt_core.forward.layout import ENOUGH, batches
-from softprompt_core.label_words import LabelTokens
 from softprompt_core.training import data_parallel
 
 
 @dataclass(frozen=True, eq=False)
-class Share:
-    """One prompt's part of a batch. ``places``: where the rows' inputs stand in the engine."""
+class PromptBatch:
+    """One prompt's rows of a step. ``indices``: of the rows' inputs in the engine."""
 
     prompt: Tensor
-    rows: Sequence[Row]
-    places: Sequence[int]
-    labels: LabelTokens | None
+    rows: Sequence[TokenizedRow]
+    indices: Sequence[int]
+    labels: LabelTree | None
+
+    @property
+    def terms(self) -> int:
+        """How many losses the mean is over: rows for classification, target tokens for generation."""
+        return len(self.rows) if self.labels is not None else sum(len(row.target_ids) for row in self.rows)
 
 
-def backward(engine: Engine, batch: Sequence[Share], rows_at_once: int) -> list[float]:
+def backward(engine: Engine, batch: Sequence[PromptBatch], rows_at_once: int) -> list[float]:
     """Add each prompt's gradient of its own mean loss to ``prompt.grad``; returns the losses in nats.
 
     The mean is over rows for classification (loss over the labels) and over target tokens for generation, each prompt by itself,
@@ -34,71 +39,68 @@ def backward(engine: Engine, batch: Sequence[Share], rows_at_once: int) -> list[
     Args:
         rows_at_once: rows, of whichever prompts, that run together. More cost memory.
     """
-    prompts, carry = engine.for_step([share.prompt for share in batch])
-    losses = [torch.zeros((), device=share.prompt.device) for share in batch]
-    weights = [1 / _count(share) for share in batch]
+    prompts, carry_gradients = engine.prepare_step([own.prompt for own in batch])
+    losses = [torch.zeros((), device=own.prompt.device) for own in batch]
     for ranked in (True, False):
-        queries = [
-            (k, n) for k, share in enumerate(batch) if (share.labels is not None) is ranked for n in range(len(share.rows))
-        ]
-        # Rows of all prompts by length, so that little padding is computed.
-        queries = list(data_parallel.share(sorted(queries, key=lambda q: len(batch[q[0]].rows[q[1]].input_ids))))
-        vocabulary = sorted({t for share in batch if share.labels is not None for t in share.labels.tokens}) if ranked else None
+        # Pairs of prompt and row, by length, so that little padding is computed.
+        queries = [(k, n) for k, own in enumerate(batch) if (own.labels is not None) is ranked for n in range(len(own.rows))]
+        queries = list(data_parallel.share(sorted(queries, key=lambda query: _length(batch, query))))
+        vocabulary = sorted({t for own in batch if own.labels is not None for t in own.labels.tokens}) if ranked else None
         for part in _parts(engine, batch, queries, rows_at_once):
             targets = [batch[k].rows[n].target_ids for k, n in part]
-            places = [batch[k].places[n] for k, n in part]
-            logits = engine.target_logits(prompts, [k for k, _ in part], places, targets, vocabulary)
-            found = _row_losses(logits, batch, part, vocabulary)
-            total = sum((loss * weights[k] for k, loss in found.items()), start=logits.new_zeros(()))
-            total.backward()
-            for k, loss in found.items():
-                losses[k] += loss.detach().to(losses[k].device) * weights[k]
-    carry()
-    for share in batch:  # a process may have no row of a prompt
-        share.prompt.grad = torch.zeros_like(share.prompt) if share.prompt.grad is None else share.prompt.grad
-    data_parallel.add_up([*(share.prompt.grad for share in batch if share.prompt.grad is not None), *losses])
+            indices = [batch[k].indices[n] for k, n in part]
+            logits = engine.target_logits(prompts, [k for k, _ in part], indices, targets, vocabulary)
+            summed = _summed_losses(logits, batch, part, vocabulary)
+            means = {k: loss * (1 / batch[k].terms) for k, loss in summed.items()}
+            sum(means.values(), start=logits.new_zeros(())).backward()
+            for k, loss in means.items():
+                losses[k] += loss.detach().to(losses[k].device)
+    carry_gradients()
+    for own in batch:  # a process may have no row of a prompt
+        own.prompt.grad = torch.zeros_like(own.prompt) if own.prompt.grad is None else own.prompt.grad
+    data_parallel.add_up([*(own.prompt.grad for own in batch if own.prompt.grad is not None), *losses])
     return [float(loss) for loss in losses]
 
 
+def _length(batch: Sequence[PromptBatch], query: tuple[int, int]) -> int:
+    return len(batch[query[0]].rows[query[1]].input_ids)
+
+
 def _parts(
-    engine: Engine, batch: Sequence[Share], queries: Sequence[tuple[int, int]], rows_at_once: int
+    engine: Engine, batch: Sequence[PromptBatch], queries: Sequence[tuple[int, int]], rows_at_once: int
 ) -> list[list[tuple[int, int]]]:
-    """Queries in parts of similar length: little padding, and on a CPU what a layer makes of a part stays in its cache.
+    """Queries in parts of similar length: little padding, and on a CPU a layer's activations of a part stay in its cache.
 
     Elsewhere a part is as large as memory allows: as ``rows_at_once`` rows of the widest of the prompts' own batches.
     """
-    lengths = [len(batch[k].rows[n].input_ids) for k, n in queries]
     tokens = ENOUGH
     if engine.base.device.type != "cpu":
-        widest = max(len(share.rows) * max(len(row.input_ids) for row in share.rows) for share in batch)
-        tokens = widest * rows_at_once // max(len(share.rows) for share in batch)
+        widest = max(len(own.rows) * max(len(row.input_ids) for row in own.rows) for own in batch)
+        tokens = widest * rows_at_once // max(len(own.rows) for own in batch)
+    lengths = [_length(batch, query) for query in queries]
     return [[queries[i] for i in part] for part in batches(lengths, tokens=tokens, rows=rows_at_once, enough=tokens)]
 
 
-def _count(share: Share) -> int:
-    return len(share.rows) if share.labels is not None else sum(len(row.target_ids) for row in share.rows)
-
-
-def _row_losses(
-    logits: Tensor, batch: Sequence[Share], part: Sequence[tuple[int, int]], vocabulary: Sequence[int] | None
+def _summed_losses(
+    logits: Tensor, batch: Sequence[PromptBatch], part: Sequence[tuple[int, int]], vocabulary: Sequence[int] | None
 ) -> dict[int, Tensor]:
-    """Summed loss of each prompt that has rows in this part."""
-    places: dict[int, list[int]] = {}  # a prompt's rows of logits
-    answers: dict[int, list[tuple[int, ...]]] = {}
-    at = 0
+    """Summed loss of each prompt that has rows in this part, from logits ``[N, V or L]`` of all target tokens."""
+    logit_rows: dict[int, list[int]] = {}  # of each prompt
+    targets: dict[int, list[tuple[int, ...]]] = {}
+    total = 0
     for k, n in part:
         target = batch[k].rows[n].target_ids
-        places.setdefault(k, []).extend(range(at, at + len(target)))
-        answers.setdefault(k, []).append(target)
-        at += len(target)
-    found = {}
-    for k, mine in places.items():
-        some = logits if len(mine) == at else logits[mine]
+        logit_rows.setdefault(k, []).extend(range(total, total + len(target)))
+        targets.setdefault(k, []).append(target)
+        total += len(target)
+    losses = {}
+    for k, own_rows in logit_rows.items():
+        own_logits = logits if len(own_rows) == total else logits[own_rows]
         labels = batch[k].labels
         if labels is None or vocabulary is None:
-            ids = torch.tensor([token for target in answers[k] for token in target], device=logits.device)
-            found[k] = torch.nn.functional.cross_entropy(some, ids, reduction="sum")
+            ids = torch.tensor([token for target in targets[k] for token in target], device=logits.device)
+            losses[k] = torch.nn.functional.cross_entropy(own_logits, ids, reduction="sum")
         else:
-            tokens = [(labels.ids.index(target), place) for target in answers[k] for place in range(len(target))]
-            found[k] = -labels.in_terms_of(vocabulary).log_probabilities(some, tokens).sum()
-    return found
+            tokens = [(labels.ids.index(target), depth) for target in targets[k] for depth in range(len(target))]
+            losses[k] = -labels.in_terms_of(vocabulary).log_probabilities(own_logits, tokens).sum()
+    return losses

@@ -12,18 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softprompt_core.base_model import BaseModel
+from softprompt_core import settings
+from softprompt_core.base_model.loading import BaseModel
 from softprompt_core.errors import Diverged
 from softprompt_core.forward import label_scores, target_losses
 from softprompt_core.forward.recomputing import recomputing
 from softprompt_core.training import checkpoint, data_parallel
-from softprompt_core.training.checkpoint import State
-from softprompt_core.training.gradients import Share, backward
+from softprompt_core.training.checkpoint import TrainingState
+from softprompt_core.training.gradients import PromptBatch, backward
 from softprompt_core.training.optimizers import make_optimizer
-from softprompt_core.training.rows import Engines, TrainingRows, epoch_batches
-from softprompt_core.training.settings import Settings
-
-_SAVE_SECONDS = 5.0  # a checkpoint is some tens of kB
+from softprompt_core.training.rows import TrainingEngines, TrainingRows, epoch_batches
+from softprompt_core.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class TrainedPrompt:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class TrainingJob:
     """One prompt to train.
 
     Args:
@@ -71,7 +70,7 @@ class Job:
 
     rows: TrainingRows
     start: Tensor
-    settings: Settings
+    settings: TrainingSettings
     seed: int = 0
     save_to: Path | None = None
     key: str = ""
@@ -79,7 +78,7 @@ class Job:
     on_check: Callable[[Mapping[str, float]], None] | None = None
 
 
-def train_prompt(base: BaseModel, job: Job, position: str, *, engines: Engines | None = None) -> TrainedPrompt:
+def train_prompt(base: BaseModel, job: TrainingJob, position: str, *, engines: TrainingEngines | None = None) -> TrainedPrompt:
     """Train one prompt; interrupted and continued, the result is bit-identical to an uninterrupted training.
 
     Raises:
@@ -93,10 +92,10 @@ def train_prompt(base: BaseModel, job: Job, position: str, *, engines: Engines |
 
 def train_prompts(
     base: BaseModel,
-    jobs: Sequence[Job],
+    jobs: Sequence[TrainingJob],
     position: str,
     *,
-    engines: Engines | None = None,
+    engines: TrainingEngines | None = None,
     rows_at_once: int | None = None,
 ) -> list[TrainedPrompt | Diverged]:
     """Train many prompts of one position at once: of several tasks, seeds or settings.
@@ -113,25 +112,23 @@ def train_prompts(
         One result a job, in their order.
     """
     if engines is None:
-        engines = Engines.over(base, position, list({id(job.rows): job.rows for job in jobs}.values()))
+        engines = TrainingEngines.over(base, position, list({id(job.rows): job.rows for job in jobs}.values()))
     if rows_at_once is None:
         rows_at_once = max(job.settings.batch_size for job in jobs) * (1 if base.device.type == "cpu" else 8)
     runs = [_Run(job, engines) for job in jobs]
     for run in runs:
         if not run.state.history:
             run.check(math.nan)
-    saved = time.monotonic()
+    saved, checkpoint_s = time.monotonic(), settings.current().checkpoint_s
     recompute = any(job.settings.gradient_checkpointing for job in jobs)
     while active := [run for run in runs if not run.state.finished]:
         with recomputing(base) if recompute else nullcontext():
             losses = backward(engines.train, [run.draw() for run in active], rows_at_once)
         for run, loss in zip(active, losses, strict=True):
             run.step(loss)
-        # All at the same step, so that the batches of a continued training are mixed as they would have been.
-        now = data_parallel.slowest(time.monotonic())
-        if now - saved > _SAVE_SECONDS or any(run.state.finished for run in active):
-            saved = now
-            for run in active:
+        if time.monotonic() - saved > checkpoint_s or any(run.state.finished for run in active):
+            saved = time.monotonic()
+            for run in active:  # at the same step, so that a continued training mixes their batches as this one would
                 run.save()
     return [run.result() for run in runs]
 
@@ -139,55 +136,56 @@ def train_prompts(
 class _Run:
     """A job and its state."""
 
-    def __init__(self, job: Job, engines: Engines) -> None:
+    def __init__(self, job: TrainingJob, engines: TrainingEngines) -> None:
         self.job, self._engines = job, engines
         self._key = f"{job.key}/{job.seed}"
-        found = checkpoint.load(job.save_to, self._key) if job.save_to else None
-        self.state, moments = found if found else (State(prompt=job.start.clone(), best=job.start.clone()), {})
+        loaded = checkpoint.load(job.save_to, self._key) if job.save_to else None
+        self.state, moments = loaded if loaded else (TrainingState(prompt=job.start.clone(), best=job.start.clone()), {})
         device = engines.train.base.device
         self.state.best = self.state.best.to(device)
         self.prompt = self.state.prompt = self.state.prompt.detach().to(device).requires_grad_()
         self._optimizer = make_optimizer(self.prompt, job.settings)
         checkpoint.restore(self._optimizer, self.prompt, moments)
-        self._places = [engines.train_place[row.input_ids] for row in job.rows.train]
         self._began = time.monotonic() - self.state.seconds
         for entry in self.state.history:
-            self._tell(entry)
-        self._epoch, self._order = -1, [[0]]
+            self._report(entry)
+        self._epoch = -1
+        self._batches: list[list[int]] = []  # of the epoch
 
-    def draw(self) -> Share:
+    def draw(self) -> PromptBatch:
         """The rows of the next step."""
         rows, size = self.job.rows.train, self.job.settings.batch_size
-        per_epoch = math.ceil(len(rows) / size)
-        if self.state.step // per_epoch != self._epoch:
-            self._epoch = self.state.step // per_epoch
-            self._order = epoch_batches([len(row.input_ids) for row in rows], size, self.job.seed, self._epoch)
-        drawn = self._order[self.state.step % per_epoch]
+        epoch, step = divmod(self.state.step, math.ceil(len(rows) / size))
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._batches = epoch_batches([len(row.input_ids) for row in rows], size, self.job.seed, epoch)
+        batch = [rows[i] for i in self._batches[step]]
         self._optimizer.zero_grad(set_to_none=True)
-        return Share(self.prompt, [rows[i] for i in drawn], [self._places[i] for i in drawn], self.job.rows.labels)
+        indices = [self._engines.train_index[row.input_ids] for row in batch]
+        return PromptBatch(self.prompt, batch, indices, self.job.rows.labels)
 
     def step(self, loss: float) -> None:
         """Take the step that ``prompt.grad`` says; check and finish when it is time."""
-        state, settings = self.state, self.job.settings
-        torch.nn.utils.clip_grad_norm_([self.prompt], settings.max_grad_norm)
+        state, chosen = self.state, self.job.settings
+        torch.nn.utils.clip_grad_norm_([self.prompt], chosen.max_grad_norm)
         for group in self._optimizer.param_groups:
-            group["lr"] = settings.rate(state.step)
+            group["lr"] = chosen.rate(state.step)
         self._optimizer.step()
         state.step += 1
         state.losses.append(loss)
         if not math.isfinite(loss) or not bool(torch.isfinite(self.prompt).all()):
             state.finished = "diverged"
-        elif state.step % settings.eval_every == 0 or state.step == settings.max_steps:
+        elif state.step % chosen.eval_every == 0 or state.step == chosen.max_steps:
             self.check(sum(state.losses) / len(state.losses))
             state.losses = []
         state.seconds = time.monotonic() - self._began
         if self.job.on_progress:
             metric = state.history[-1]["validation_metric"]
-            self.job.on_progress(Progress(state.step, settings.max_steps, loss, metric, state.best_step, state.seconds))
+            self.job.on_progress(Progress(state.step, chosen.max_steps, loss, metric, state.best_step, state.seconds))
 
     def check(self, loss: float) -> None:
         """Score validation rows, keep the best prompt, decide whether to stop. ``loss``: training mean since the last check."""
-        state, settings, prompt = self.state, self.job.settings, self.prompt.detach()
+        state, chosen, prompt = self.state, self.job.settings, self.prompt.detach()
         metric, error, validation_loss = _score(self._engines, self.job.rows, prompt)
         state.history.append(
             dict(
@@ -196,21 +194,21 @@ class _Run:
                 validation_loss=validation_loss,
                 validation_metric=metric,
                 validation_error=error,
-                learning_rate=settings.rate(state.step),
+                learning_rate=chosen.rate(state.step),
                 prompt_norm=float(prompt.norm(dim=1).mean()),
             )
         )
-        self._tell(state.history[-1])
+        self._report(state.history[-1])
         score = (metric, -validation_loss)
         if math.isfinite(validation_loss) and score > state.best_score:
             state.best, state.best_score, state.best_step = prompt.clone(), score, state.step
         without_gain = sum(entry["step"] > state.best_step for entry in state.history)
-        if state.step >= settings.max_steps:
+        if state.step >= chosen.max_steps:
             state.finished = "reached max_steps"
-        elif without_gain >= settings.patience:
-            state.finished = f"no improvement for {settings.patience} checks"
+        elif without_gain >= chosen.patience:
+            state.finished = f"no improvement for {chosen.patience} checks"
 
-    def _tell(self, entry: Mapping[str, float]) -> None:
+    def _report(self, entry: Mapping[str, float]) -> None:
         if self.job.on_check and data_parallel.is_first():
             self.job.on_check(entry)
 
@@ -238,20 +236,21 @@ class _Run:
         )
 
 
-def _score(engines: Engines, rows: TrainingRows, prompt: Tensor) -> tuple[float, float, float]:
+def _score(engines: TrainingEngines, rows: TrainingRows, prompt: Tensor) -> tuple[float, float, float]:
     """Validation metric, its standard error, and loss over the checked rows."""
-    checked = rows.checked
-    mine = list(data_parallel.share(range(len(checked))))
-    places, engine = [engines.checked_place[checked[i].input_ids] for i in mine], engines.checked
-    losses, right = torch.zeros(len(checked), dtype=torch.float64), torch.zeros(len(checked), dtype=torch.float64)
+    count, engine = len(rows.checked), engines.checked
+    own = list(data_parallel.share(range(count)))  # this process's rows
+    own_rows = [rows.checked[i] for i in own]
+    indices = [engines.checked_index[row.input_ids] for row in own_rows]
+    losses, correct = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
     if rows.labels is not None:
-        scores = label_scores(engine, prompt, rows.labels, places)
-        gold = torch.tensor([rows.labels.ids.index(checked[i].target_ids) for i in mine])
-        losses[mine] = -scores.double().gather(1, gold[:, None])[:, 0]
-        right[mine] = (scores.argmax(dim=1) == gold).double()
+        scores = label_scores(engine, prompt, rows.labels, indices)
+        gold = torch.tensor([rows.labels.ids.index(row.target_ids) for row in own_rows])
+        losses[own] = -scores.double().gather(1, gold[:, None])[:, 0]
+        correct[own] = (scores.argmax(dim=1) == gold).double()
     else:
-        losses[mine] = target_losses(engine, prompt, [checked[i].target_ids for i in mine], places).double()
-    data_parallel.add_up([losses, right])
-    scores = right if rows.labels is not None else -losses
-    error = float(scores.std()) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
-    return float(scores.mean()), error, float(losses.mean())
+        losses[own] = target_losses(engine, prompt, [row.target_ids for row in own_rows], indices).double()
+    data_parallel.add_up([losses, correct])
+    values = correct if rows.labels is not None else -losses
+    error = float(values.std()) / math.sqrt(count) if count > 1 else math.nan
+    return float(values.mean()), error, float(losses.mean())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softprompt_core.training.settings import Settings
+from softprompt_core.training.settings import TrainingSettings
 
 
 class Adafactor(torch.optim.Optimizer):
@@ -43,7 +43,7 @@ class Adafactor(torch.optim.Optimizer):
                 p.mul_(1 - group["weight_decay"]).sub_(update, alpha=group["lr"])
 
 
-def make_optimizer(prompt: Tensor, settings: Settings) -> torch.optim.Optimizer:
+def make_optimizer(prompt: Tensor, settings: TrainingSettings) -> torch.optim.Optimizer:
     if settings.optimizer == "adafactor":
         return Adafactor([prompt], lr=settings.learning_rate, weight_decay=settings.weight_decay)
     return torch.optim.AdamW([prompt], lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay)

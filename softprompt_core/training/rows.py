@@ -1,4 +1,4 @@
-"""What a training reads: encoded rows, their labels, and the order in which they come."""
+"""What a training reads: tokenized rows, their labels, and the order in which they come."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
-from softprompt_core.base_model import BaseModel
+from softprompt_core.base_model.label_tree import LabelTree
+from softprompt_core.base_model.loading import BaseModel
+from softprompt_core.base_model.tokens import TokenizedRow, frequent_ids
 from softprompt_core.data import spread
-from softprompt_core.encoding import Row, frequent_ids
 from softprompt_core.forward import Engine
-from softprompt_core.label_words import LabelTokens
 
 VALIDATION_ROWS = 512  # checks happen often; more rows would cost more than they tell
 _BUCKETS = 40  # batches are cut from this many batches' worth of shuffled rows, sorted by length
@@ -20,14 +20,14 @@ _BUCKETS = 40  # batches are cut from this many batches' worth of shuffled rows,
 
 @dataclass(frozen=True, eq=False)
 class TrainingRows:
-    """Encoded rows. For classification ``labels`` holds the label tokens and every target is one of them; None for generation."""
+    """Tokenized rows of one task. For classification every target is one of ``labels``; None for generation."""
 
-    train: Sequence[Row]
-    validation: Sequence[Row]
-    labels: LabelTokens | None = None
+    train: Sequence[TokenizedRow]
+    validation: Sequence[TokenizedRow]
+    labels: LabelTree | None = None
 
     @functools.cached_property
-    def checked(self) -> list[Row]:
+    def checked(self) -> list[TokenizedRow]:
         """The validation rows that every check looks at."""
         return spread(self.validation, VALIDATION_ROWS)
 
@@ -38,28 +38,28 @@ class TrainingRows:
 
 
 @dataclass(frozen=True, eq=False)
-class Engines:
-    """Engines over the training inputs and the checked inputs of all tasks; an input that occurs twice is there once."""
+class TrainingEngines:
+    """Engines over the training inputs and the checked inputs of all tasks, each input once; and the index of each in them."""
 
     train: Engine
     checked: Engine
-    train_place: dict[tuple[int, ...], int]
-    checked_place: dict[tuple[int, ...], int]
+    train_index: dict[tuple[int, ...], int]
+    checked_index: dict[tuple[int, ...], int]
 
     @classmethod
-    def over(cls, base: BaseModel, position: str, tasks: Sequence[TrainingRows]) -> Engines:
-        train = {row.input_ids: None for rows in tasks for row in rows.train}
-        checked = {row.input_ids: None for rows in tasks for row in rows.checked}
-        places = [{ids: place for place, ids in enumerate(inputs)} for inputs in (train, checked)]
-        return cls(Engine(base, position, list(train)), Engine(base, position, list(checked)), *places)
+    def over(cls, base: BaseModel, position: str, tasks: Sequence[TrainingRows]) -> TrainingEngines:
+        train = dict.fromkeys(row.input_ids for rows in tasks for row in rows.train)
+        checked = dict.fromkeys(row.input_ids for rows in tasks for row in rows.checked)
+        indices = [{ids: index for index, ids in enumerate(inputs)} for inputs in (train, checked)]
+        return cls(Engine(base, position, list(train)), Engine(base, position, list(checked)), *indices)
 
 
 def epoch_batches(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Batches of one epoch: shuffled, yet each of similar lengths, so that little padding is computed."""
+    """Batches of one epoch, as row indices: shuffled, yet each of similar lengths, so that little padding is computed."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(len(lengths), generator=generator).tolist()
-    cut: list[list[int]] = []
+    batches: list[list[int]] = []
     for start in range(0, len(order), size * _BUCKETS):
         bucket = sorted(order[start : start + size * _BUCKETS], key=lambda i: lengths[i])
-        cut += [bucket[i : i + size] for i in range(0, len(bucket), size)]
-    return [cut[i] for i in torch.randperm(len(cut), generator=generator).tolist()]
+        batches += [bucket[i : i + size] for i in range(0, len(bucket), size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
-from softprompt_core.base_model import BaseModel
+from softprompt_core.base_model.loading import BaseModel
 from softprompt_core.spec import TrainingConfig
+from softprompt_core.spec.frozen import Frozen
 
 # An AdamW step moves a coordinate by about the learning rate, so the rate is a share of an embedding's typical coordinate.
 _ADAMW_RATE = 0.3
 _PAPER_RATE = 0.3  # Adafactor without parameter scaling, Lester et al. 2021, section 3
 
 
-@dataclass(frozen=True)
-class Settings:
+class TrainingSettings(Frozen):
     """All numbers that decide a training; logged with the run. ``learning_rate`` is the peak, lengths are in steps."""
 
     optimizer: str
@@ -28,9 +25,6 @@ class Settings:
     max_grad_norm: float
     gradient_checkpointing: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
     def rate(self, step: int) -> float:
         """Learning rate of a step, from 0: linear warm-up; then constant for Adafactor (the paper), linear decay for AdamW."""
         warm = min(1.0, (step + 1) / (self.warmup_steps + 1))
@@ -40,7 +34,7 @@ class Settings:
         return self.learning_rate * min(warm, max(left, 0.02))
 
 
-def choose_settings(config: TrainingConfig, base: BaseModel, rows: int) -> Settings:
+def choose_settings(config: TrainingConfig, base: BaseModel, rows: int) -> TrainingSettings:
     """Fill every ``auto``.
 
     Args:
@@ -52,7 +46,7 @@ def choose_settings(config: TrainingConfig, base: BaseModel, rows: int) -> Setti
     rate = config.learning_rate
     if rate == "auto":
         rate = _PAPER_RATE if config.optimizer == "adafactor" else _ADAMW_RATE * base.embedding_rms
-    return Settings(
+    return TrainingSettings(
         optimizer=config.optimizer,
         learning_rate=float(rate),
         max_steps=steps,

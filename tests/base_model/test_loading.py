@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from softprompt_core.base_model import BaseModel, identify, load_base
+from softprompt_core.base_model import identify, resolved_dtype
+from softprompt_core.base_model.loading import BaseModel, load_base, loads
 from softprompt_core.errors import InvalidInput, Unavailable
 from softprompt_core.spec import BaseModelSpec
 from tests.tiny_models import save_tiny
@@ -101,11 +106,35 @@ def test_the_base_is_frozen_and_in_eval_mode(original: Path) -> None:
     assert (base.kind, base.context, base.hidden_size, base.default_position()) == ("causal", 128, 32, "suffix")
 
 
-def test_a_base_is_loaded_once_a_process(original: Path) -> None:
+def test_a_base_is_loaded_once_while_it_is_used(original: Path) -> None:
     first = load_base(at(original))
     assert load_base(at(original, device=first.device.type, dtype="auto")) is first
     assert load_base(at(original, dtype=str(first.dtype).removeprefix("torch."))) is first
     assert load_base(at(original, dtype="bfloat16", device="cpu")) is not first
+    assert load_base(at(original)) is first, "another was loaded since, but this one is still in use"
+
+
+def test_the_base_used_last_is_kept_and_no_other(original: Path) -> None:
+    last = weakref.ref(load_base(at(original)).model)
+    gc.collect()
+    assert last() is load_base(at(original)).model, "a task that follows finds it"
+    before = loads()
+    load_base(at(original, dtype="bfloat16", device="cpu"))
+    gc.collect()
+    assert last() is None and loads() == before + 1
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
+def test_the_resolved_dtype_is_that_of_the_loaded_base(original: Path, dtype: str) -> None:
+    spec = at(original, dtype=dtype)
+    assert f"torch.{resolved_dtype(spec)}" == str(load_base(spec).dtype)
+
+
+def test_the_dtype_of_a_build_without_gpu_is_known_without_torch() -> None:
+    code = "import importlib.metadata, sys; importlib.metadata.version = lambda name: '2.13.0+cpu'; "
+    code += "from softprompt_core.base_model import resolved_dtype; from softprompt_core.spec import BaseModelSpec; "
+    code += "print(resolved_dtype(BaseModelSpec()), 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout == "float32 False\n"
 
 
 def test_a_changed_folder_is_loaded_again(folder: Path) -> None:

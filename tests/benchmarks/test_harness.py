@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from benchmarks import ours, peers, shapes
 from benchmarks.measure import Cost, Stopwatch, alternate
-from benchmarks.memory import peak_bytes
+from benchmarks.memory import Training, peak_bytes
 
 RECIPE = shapes.Recipe(steps=6, batch_size=4)
 
 
-def losses(train, *options):
-    watch = Stopwatch(skip=1, total=RECIPE.steps, keep_losses=True)
-    prompt = train(*options, RECIPE, watch)
+def losses(train, *options, recipe=RECIPE):
+    watch = Stopwatch(skip=1, total=recipe.steps, keep_losses=True)
+    prompt = train(*options, recipe, watch)
     return watch.losses, prompt
 
 
@@ -29,8 +31,8 @@ def test_every_side_goes_through_the_same_losses(setting):
     pytest.importorskip("peft")
     model, rows, start = setting
     base, order = ours.base_of(model), ours.batches(rows, RECIPE)
-    mine, _ = losses(ours.train, base, rows, start, "prefix")
-    plain, plain_prompt = losses(lambda *a: ours.train_plainly(*a, order), base, rows, start, "prefix")
+    mine, _ = losses(ours.train, base, rows, start)
+    plain, plain_prompt = losses(lambda *a: ours.train_plainly(*a, order), base, rows, start)
     trainer, prompt = losses(lambda *a: peers.with_trainer(*a, order), model, rows, start)
     hand, same = losses(lambda *a: peers.by_hand(*a, order), model, rows, start)
     assert len(mine) == RECIPE.steps and max(mine) - min(mine) > 1e-4
@@ -44,9 +46,9 @@ def test_every_side_goes_through_the_same_losses(setting):
 def test_a_suffix_goes_through_the_plain_path_s_losses():
     model = shapes.build("tiny-llama")
     rows, start, base = shapes.examples(model, 12, 8), shapes.start(model, 5), ours.base_of(model)
-    mine, _ = losses(ours.train, base, rows, start, "suffix")
-    order = ours.batches(rows, RECIPE)
-    plain, _ = losses(lambda *a: ours.train_plainly(*a, order), base, rows, start, "suffix")
+    order, recipe = ours.batches(rows, RECIPE), replace(RECIPE, position="suffix")
+    mine, _ = losses(ours.train, base, rows, start, recipe=recipe)
+    plain, _ = losses(lambda *a: ours.train_plainly(*a, order), base, rows, start, recipe=recipe)
     torch.testing.assert_close(plain, mine, rtol=1e-4, atol=1e-5)
 
 
@@ -75,11 +77,11 @@ def test_warm_up_is_not_measured_and_medians_are_compared():
         order.append(name)
         return Cost(next(costs[name]), 0.0)
 
-    found = alternate({name: lambda name=name: side(name) for name in costs}, rounds=3)
-    assert order == ["a", "b"] * 3 and found["a"].wall == 2.0 and found["b"].wall == 5.0
+    costs_of = alternate({name: lambda name=name: side(name) for name in costs}, rounds=3)
+    assert order == ["a", "b"] * 3 and costs_of["a"].wall == 2.0 and costs_of["b"].wall == 5.0
 
 
 def test_peak_memory_is_that_of_the_measured_process_and_not_of_the_one_that_started_it():
     held = bytearray(b"x") * 1_500_000_000
-    size = dict(rows=4, batch=2, tokens=8, prompt=4, position="prefix")
-    assert 50e6 < peak_bytes("ours", shape="tiny-llama", device="cpu", dtype="float32", **size) < len(held)
+    training = Training(side="ours", shape="tiny-llama", rows=4, batch=2, tokens=8, prompt=4)
+    assert 50e6 < peak_bytes(training) < len(held)

@@ -26,11 +26,10 @@ def test_every_part_in_one_process_ends_on_the_page(tmp_path):
 
 
 def test_memory_is_read_in_a_fresh_process():
-    from benchmarks.memory import peak_bytes
+    from benchmarks.memory import Training, peak_bytes
 
-    sizes = dict(rows=4, batch=4, tokens=8, prompt=2, position="prefix")
-    found = peak_bytes("ours", shape="tiny-llama", device="cpu", dtype="float32", **sizes)
-    assert 50 * 2**20 < found < 4 * 2**30
+    training = Training(side="ours", shape="tiny-llama", rows=4, batch=4, tokens=8, prompt=2)
+    assert 50 * 2**20 < peak_bytes(training) < 4 * 2**30
 
 
 def test_a_promise_not_kept_is_shown():
@@ -42,9 +41,9 @@ def test_a_promise_not_kept_is_shown():
 
 
 def test_the_parts_of_a_run_add_up():
-    found = parts(20.0, 15.0, {"train": 6.0, "evaluate": 3.0, "register": 1.0, "prepare data": 2.0})
-    assert found["around training and scoring"] == 11.0
-    assert sum(seconds for part, seconds in found.items() if part.startswith("·")) == pytest.approx(11.0)
+    split = parts(20.0, 15.0, {"train": 6.0, "evaluate": 3.0, "register": 1.0, "prepare data": 2.0})
+    assert split["around training and scoring"] == 11.0
+    assert sum(seconds for part, seconds in split.items() if part.startswith("·")) == pytest.approx(11.0)
 
 
 def test_useful_operations_are_those_that_torch_counts_where_nothing_is_wasted():

@@ -24,11 +24,12 @@ from softprompt_core.errors import InvalidInput
 from softprompt_core.spec import DataSource, FilesSource
 
 ROWS = [{"text": f"row {i}", "label": "ab"[i % 2]} for i in range(20)]
+JSON = "is not valid JSON: an "
 BOTH = {"text", "label"}
 
 
-def read(*paths: Path | str, wanted: set[str] = BOTH) -> dict[str, list[Any]]:
-    return load_splits(DataSource(files=FilesSource(train=tuple(map(str, paths)))), wanted)["train"].cells
+def read(*paths: Path | str, columns: set[str] = BOTH) -> dict[str, list[Any]]:
+    return load_splits(DataSource(files=FilesSource(train=tuple(map(str, paths)))), columns)["train"].cells
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def same_rows(tmp_path: Path) -> dict[str, Path]:
     frame, lines = pd.DataFrame(ROWS), "".join(json.dumps(row) + "\n" for row in ROWS)
     paths = {kind: tmp_path / f"rows.{kind}" for kind in ("jsonl", "jsonl.gz", "json", "csv", "parquet")}
     paths["jsonl"].write_text(lines)
-    paths["jsonl.gz"].write_bytes(gzip.compress(lines.encode()))
+    paths["jsonl.gz"].write_bytes(gzip.compress(lines.encode(), mtime=0))
     paths["json"].write_text(json.dumps(ROWS))
     frame.to_csv(paths["csv"], index=False)
     frame.to_parquet(paths["parquet"])
@@ -98,7 +99,7 @@ def test_jsonl_keeps_types_and_unicode_line_separators(tmp_path: Path) -> None:
 def test_parquet_integers_stay_integers_beside_a_gap_and_dates_and_decimals_become_text(tmp_path: Path) -> None:
     table = pa.table({"label": pa.array([1, None], pa.int8()), "text": [date(2020, 1, 2), None], "n": [Decimal("1.50"), None]})
     pq.write_table(table, tmp_path / "rows.parquet")
-    cells = read(tmp_path / "rows.parquet", wanted={"label", "text", "n"})
+    cells = read(tmp_path / "rows.parquet", columns={"label", "text", "n"})
     assert cells == {"label": [1, None], "text": ["2020-01-02", None], "n": ["1.50", None]}
     assert type(cells["label"][0]) is int
 
@@ -117,10 +118,21 @@ def test_parquet_integers_stay_integers_beside_a_gap_and_dates_and_decimals_beco
         ("broken.json", b'[{"text": "a"},\n{"text" 1}]', ":2:", "is not valid JSON"),
         ("object.json", b'{"text": "a"}', ":", "holds an object, not a list"),
         ("numbers.json", b'[{"text": "a"}, 7]', ", row 1:", "holds a number, not an object"),
-        ("cut.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 100)[:30], ":", "is not a complete gzip file"),
+        ("cut.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 100, mtime=0)[:30], ":", "is not a complete gzip file"),
         ("text.jsonl.gz", b'{"text": "a"}\n', ":", "is not a complete gzip file"),
         ("text.parquet", b"text,label\n", ":", "is not a readable Parquet file"),
         ("rows.xlsx", b"", ":", "unknown kind of file"),
+        (
+            "twice.jsonl",
+            b'{"text": "a"}\n{"text": "a", "label": 1, "text": "b"}\n',
+            ":2:",
+            JSON + "object has the key `text` twice",
+        ),
+        ("twice.json", b'[{"text": "a", "deep": {"x": 1, "x": 2}}]', ":", JSON + "object has the key `x` twice"),
+        ("digits.jsonl", b'{"text": "a"}\n{"text": ' + b"9" * 5000 + b"}\n", ":2:", "is not valid JSON"),
+        ("digits.json", b'[{"text": ' + b"9" * 5000 + b"}]", ":", "is not valid JSON"),
+        ("deep.jsonl", b'{"text": "a"}\n' + b"[" * 100_000 + b"\n", ":2:", "is not valid JSON"),
+        ("deep.json", b"[" * 100_000, ":", "is not valid JSON"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, line: str, problem: str) -> None:
@@ -129,6 +141,13 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, name: str, content
         read(tmp_path / name)
     assert f"{tmp_path / name}{line} {problem}" in str(caught.value)
     assert caught.value.do
+
+
+def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"]), pa.array(["c"])], names=["text", "text", "label"])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(InvalidInput, match=r"rows.parquet: two columns are called `text`"):
+        read(tmp_path / "rows.parquet")
 
 
 @pytest.mark.parametrize(
@@ -153,8 +172,8 @@ def test_a_small_file_loads_without_the_heavy_libraries(write_jsonl: Callable[..
         "prepare(parse_spec({'name': 'toy', 'data': data}))\n"
         "print([m for m in ('pandas', 'datasets', 'torch', 'mlflow', 'sklearn') if m in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert found.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_thirty_thousand_rows_take_seconds(write_jsonl: Callable[..., str], spec: Callable[..., Any]) -> None:

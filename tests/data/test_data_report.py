@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from softprompt_core.data import DataReport, TaskData, load_task_data, prepare, save_task_data
+from softprompt_core.data import DataReport, TaskData, load_task_data, prepare, report_markdown, save_task_data
 from softprompt_core.data.report import WORD_BINS, word_histogram
 from softprompt_core.errors import InvalidInput
 
@@ -20,24 +20,60 @@ def data(spec: Callable[..., Any]) -> TaskData:
     train = pd.DataFrame({"text": [f"row {i}\u2028ü|" for i in range(40)], "label": ["a|b", "c\nd"] * 20})
     extra = pd.DataFrame({"text": ["TEST 0", None, "twice", "twice", "same", "same"], "label": ["a|b"] * 5 + ["c\nd"]})
     test = pd.DataFrame({"text": [f"test {i}" for i in range(8)], "label": ["a|b", "c\nd"] * 4})
-    wanted = spec(slices={"long": "len(text) > 5", "none": "len(text) > 1000"}, max_bad_rows=3)
-    return prepare(wanted, {"train": pd.concat([train, extra]), "test": test})
+    sliced = spec(slices={"long": "len(text) > 5", "none": "len(text) > 1000"}, max_bad_rows=3)
+    return prepare(sliced, {"train": pd.concat([train, extra]), "test": test})
 
 
 def test_the_report_comes_back_equal_from_json(data: TaskData) -> None:
     report = data.report.with_token_lengths({s: [len(e.input) for e in rows] for s, rows in data.splits.items()}, 8)
-    text = json.dumps(report.to_json(), allow_nan=False)
-    assert DataReport.from_json(json.loads(text)) == report
+    text = json.dumps(report.model_dump(mode="json"), allow_nan=False)
+    assert DataReport.model_validate(json.loads(text)) == report
     assert report.bad_rows and report.leakage and report.duplicates and report.conflicts and report.splits["test"].tokens
+
+
+def test_prepared_data_of_an_earlier_release_are_read_and_written_with_the_same_keys(tmp_path: Path) -> None:
+    tokens = {"limit": 8, "mean": 2.5, "median": 2, "p95": 9, "longest": 9, "truncated": 1, "truncated_share": 0.5}
+    split = {
+        "rows_read": 3,
+        "rows": 2,
+        "classes": {"a": 2},
+        "words": [2, 0, 0, 0, 0, 0, 0, 0],
+        "slices": {"long": 0},
+        "tokens": tokens,
+    }
+    report = {
+        "splits": {"train": split, "validation": {**split, "rows_read": None, "tokens": None}, "test": split},
+        "duplicates": [{"split": "train", "ids": ["train/0", "train/1"], "targets": ["a"]}],
+        "conflicts": [],
+        "leakage": [{"id": "train/2", "removed_from": "train", "stands_in": "test", "as_id": "test/0"}],
+        "bad_rows": [{"id": "train/3", "place": "t.csv:5", "field": "text", "problem": "is empty"}],
+        "warnings": ["No test row has the label 'b'."],
+    }
+    rest = {
+        "labels": ["a", "b"],
+        "fingerprint": "f" * 64,
+        "report": report,
+        "input_example": {"text": "x", "n": 1},
+        "columns": ["text"],
+    }
+    (tmp_path / "data.json").write_text(json.dumps(rest))
+    row = {"id": "train/0", "input": "x\u2028y", "target": "a", "slices": ["long", "short"]}
+    for name in ("train", "validation", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    data = load_task_data(tmp_path)
+    assert (data.labels, data.report.bad_rows[0].place, data.splits["test"][0].input) == (("a", "b"), "t.csv:5", "x\u2028y")
+    save_task_data(data, tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "data.json").read_text()) == rest
+    assert json.loads((tmp_path / "again" / "test.jsonl").read_text()) == row
 
 
 def test_what_is_no_report_is_refused() -> None:
     with pytest.raises(ValueError):
-        DataReport.from_json({"splits": {}})
+        DataReport.model_validate({"splits": {}})
 
 
 def test_the_page_names_everything_that_was_found(data: TaskData) -> None:
-    page = data.report.with_token_lengths({"test": [3, 5, 9, 9]}, limit=8).to_markdown()
+    page = report_markdown(data.report.with_token_lengths({"test": [3, 5, 9, 9]}, limit=8))
     first = page.splitlines()[0]
     assert first.endswith("8 test rows; 5 warnings.") and not first.startswith("#")
     assert "| train | 46 | 1 | 1 |" in page
@@ -54,8 +90,8 @@ def test_long_lists_are_cut_on_the_page_but_not_in_the_report(spec: Callable[...
     rows = pd.DataFrame({"text": [f"row {i // 2}" for i in range(200)], "label": [i // 2 % 2 for i in range(200)]})
     report = prepare(spec(), rows).report
     assert len(report.duplicates) == 100
-    assert report.to_markdown().count(" → ") == 10
-    assert "… and 90 more" in report.to_markdown()
+    assert report_markdown(report).count(" → ") == 10
+    assert "… and 90 more" in report_markdown(report)
 
 
 def test_token_lengths_make_a_new_report_and_replace_earlier_ones(data: TaskData) -> None:

@@ -28,10 +28,10 @@ FRAME = pd.DataFrame(
 
 def members(spec: Callable[..., Any], expression: str, **data: Any) -> list[int]:
     frames = {split: FRAME.assign(text=FRAME.text + mark) for split, mark in (("train", ""), ("validation", "?"), ("test", "!"))}
-    found = prepare(spec(slices={"part": expression}, **data), frames)
-    chosen = {split: [int(e.id.split("/")[1]) for e in rows if "part" in e.slices] for split, rows in found.splits.items()}
+    prepared = prepare(spec(slices={"part": expression}, **data), frames)
+    chosen = {split: [int(e.id.split("/")[1]) for e in rows if "part" in e.slices] for split, rows in prepared.splits.items()}
     assert chosen["train"] == chosen["validation"] == chosen["test"]
-    assert {split: report.slices["part"] for split, report in found.report.splits.items()} == {
+    assert {split: report.slices["part"] for split, report in prepared.report.splits.items()} == {
         s: len(c) for s, c in chosen.items()
     }
     return chosen["test"]
@@ -77,15 +77,15 @@ def test_input_and_target_are_the_rendered_texts(spec: Callable[..., Any]) -> No
 
 def test_a_column_called_input_comes_before_the_rendered_text(spec: Callable[..., Any]) -> None:
     rows = pd.DataFrame({"text": [f"row {i}" for i in range(20)], "label": ["a", "b"] * 10, "input": ["x", "y"] * 10})
-    found = prepare(spec(slices={"x": "input == 'x'"}), rows)
-    assert all(("x" in e.slices) == (e.target == "a") for split in found.splits.values() for e in split)
+    prepared = prepare(spec(slices={"x": "input == 'x'"}), rows)
+    assert all(("x" in e.slices) == (e.target == "a") for split in prepared.splits.values() for e in split)
 
 
 def test_csv_text_becomes_a_number_with_float(spec: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     path.write_text("text,label,stars\n" + "".join(f"row {i},{'ab'[i % 2]},{i}\n" for i in range(20)))
-    found = prepare(spec({"train": str(path)}, slices={"many": "float(stars) >= 10"}), None)
-    assert sum("many" in e.slices for split in found.splits.values() for e in split) == 10
+    prepared = prepare(spec({"train": str(path)}, slices={"many": "float(stars) >= 10"}), None)
+    assert sum("many" in e.slices for split in prepared.splits.values() for e in split) == 10
     with pytest.raises(InvalidInput, match=r"data\.slices\.many: .*a cell of a csv file is text"):
         prepare(spec({"train": str(path)}, slices={"many": "stars >= 10"}), None)
 
@@ -163,7 +163,7 @@ def test_a_slice_without_test_rows_is_a_warning(spec: Callable[..., Any]) -> Non
 def test_only_test_must_have_a_slices_column(spec: Callable[..., Any]) -> None:
     rows = pd.DataFrame({"text": [f"row {i}" for i in range(20)], "label": ["a", "b"] * 10})
     test = rows.assign(text=rows.text + "!", source="web")
-    found = prepare(spec(slices={"web": "source == 'web'"}), {"train": rows, "test": test})
-    assert [found.report.splits[s].slices["web"] for s in ("train", "validation", "test")] == [0, 0, 20]
+    prepared = prepare(spec(slices={"web": "source == 'web'"}), {"train": rows, "test": test})
+    assert [prepared.report.splits[s].slices["web"] for s in ("train", "validation", "test")] == [0, 0, 20]
     with pytest.raises(InvalidInput, match="which is no column"):
         prepare(spec(slices={"web": "source == 'web'"}), {"train": test, "test": rows})

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softprompt_core.data import prepare
-from softprompt_core.data.rows import Row, same_text
+from softprompt_core.data.rows import Row, normalised
 from softprompt_core.data.splits import make_splits
 from softprompt_core.errors import InvalidInput
 
@@ -21,10 +21,10 @@ Pairs = list[tuple[str, str]]
 
 
 def rows_of(pairs: Pairs) -> list[Row]:
-    return [Row("train", index, text, label, same_text(text)) for index, (text, label) in enumerate(pairs)]
+    return [Row("train", index, text, label, normalised(text)) for index, (text, label) in enumerate(pairs)]
 
 
-def homes(
+def split_up(
     pairs: Pairs, shares: dict[str, float] = SHARES, seed: int = 0, stratified: bool = True, keep: int = 2
 ) -> dict[str, list[Row]]:
     return make_splits(rows_of(pairs), shares, seed=seed, stratified=stratified, keep=keep)
@@ -38,31 +38,31 @@ shares = st.fixed_dictionaries({"test": st.floats(0.05, 0.45), "validation": st.
 
 @given(repeated, shares, st.integers(0, 5), st.booleans())
 def test_every_row_has_one_split_and_equal_texts_share_it(
-    pairs: Pairs, wanted: dict[str, float], seed: int, stratified: bool
+    pairs: Pairs, given_shares: dict[str, float], seed: int, stratified: bool
 ) -> None:
-    made = homes(pairs, wanted, seed, stratified)
-    assert sorted(row.index for rows in made.values() for row in rows) == list(range(len(pairs)))
-    keys = [{row.key for row in rows} for rows in made.values()]
+    splits = split_up(pairs, given_shares, seed, stratified)
+    assert sorted(row.index for rows in splits.values() for row in rows) == list(range(len(pairs)))
+    keys = [{row.key for row in rows} for rows in splits.values()]
     assert sum(map(len, keys)) == len(set.union(*keys))
-    assert all([row.index for row in rows] == sorted(row.index for row in rows) for rows in made.values())
+    assert all([row.index for row in rows] == sorted(row.index for row in rows) for rows in splits.values())
 
 
 @given(unique, shares, st.integers(0, 5))
-def test_single_texts_keep_the_shares_of_each_label(numbers: list[int], wanted: dict[str, float], seed: int) -> None:
+def test_single_texts_keep_the_shares_of_each_label(numbers: list[int], given_shares: dict[str, float], seed: int) -> None:
     pairs = [(f"text {n}", "xyz"[n % 3]) for n in numbers]
-    made = homes(pairs, wanted, seed)
+    splits = split_up(pairs, given_shares, seed)
     for label, total in Counter(label for _, label in pairs).items():
-        for split, share in wanted.items():
-            assert abs(sum(row.target == label for row in made[split]) - share * total) <= 1
+        for split, share in given_shares.items():
+            assert abs(sum(row.target == label for row in splits[split]) - share * total) <= 1
 
 
 @given(unique, st.integers(0, 5))
 def test_a_label_with_enough_rows_stands_in_every_split(numbers: list[int], seed: int) -> None:
-    made = homes([(f"text {n}", "x") for n in numbers], seed=seed, keep=2)
+    splits = split_up([(f"text {n}", "x") for n in numbers], seed=seed, keep=2)
     if len(numbers) >= 4:
-        assert all(made.values())
+        assert all(splits.values())
     if len(numbers) >= 2:
-        assert len(made["train"]) >= 2
+        assert len(splits["train"]) >= 2
 
 
 @given(unique, st.integers(10_001, 20_000), st.integers(0, 5))
@@ -70,7 +70,7 @@ def test_an_added_row_moves_at_most_one_text_at_each_border_and_no_other_label(n
     pairs = [(f"text {n}", "xyz"[n % 3]) for n in numbers]
 
     def placed(pairs: Pairs) -> dict[str, str]:
-        return {row.input: split for split, rows in homes(pairs, seed=seed).items() for row in rows}
+        return {row.input: split for split, rows in split_up(pairs, seed=seed).items() for row in rows}
 
     before, after = placed(pairs), placed([*pairs, (f"text {added}", "x")])
     moved = [text for text, label in pairs if before[text] != after[text]]
@@ -82,40 +82,40 @@ def test_an_added_row_moves_at_most_one_text_at_each_border_and_no_other_label(n
 def test_row_order_does_not_change_the_splits(numbers: list[int], random: Any) -> None:
     pairs = [(f"text {n}", "xyz"[n % 3]) for n in numbers]
     shuffled = random.sample(pairs, len(pairs))
-    assert [{r.input for r in rows} for rows in homes(pairs).values()] == [
-        {r.input for r in rows} for rows in homes(shuffled).values()
+    assert [{r.input for r in rows} for rows in split_up(pairs).values()] == [
+        {r.input for r in rows} for rows in split_up(shuffled).values()
     ]
 
 
 def test_another_seed_makes_other_splits_of_the_same_size() -> None:
     pairs = [(f"text {n}", "xy"[n % 2]) for n in range(200)]
-    one, two = homes(pairs, seed=0), homes(pairs, seed=1)
-    assert [len(rows) for rows in one.values()] == [len(rows) for rows in two.values()] == [140, 40, 20]
-    shared = {r.input for r in one["test"]} & {r.input for r in two["test"]}
+    first, second = split_up(pairs, seed=0), split_up(pairs, seed=1)
+    assert [len(rows) for rows in first.values()] == [len(rows) for rows in second.values()] == [140, 40, 20]
+    shared = {r.input for r in first["test"]} & {r.input for r in second["test"]}
     assert len(shared) < 20
 
 
 def test_a_text_with_half_of_all_rows_does_not_swallow_a_small_split() -> None:
     pairs = [("the same", "x")] * 100 + [(f"text {n}", "x") for n in range(100)]
     for seed in range(5):
-        made = homes(pairs, seed=seed)
-        assert [len(rows) for rows in made.values()] == [140, 40, 20]
+        splits = split_up(pairs, seed=seed)
+        assert [len(rows) for rows in splits.values()] == [140, 40, 20]
 
 
 def test_shares_are_rounded_to_the_nearest_number_of_rows() -> None:
-    made = homes([(f"text {n}", "x") for n in range(13)])
-    assert [len(made[split]) for split in ("test", "validation")] == [3, 1]
+    splits = split_up([(f"text {n}", "x") for n in range(13)])
+    assert [len(splits[split]) for split in ("test", "validation")] == [3, 1]
 
 
 def test_a_split_that_rounding_left_empty_is_given_the_rarest_text() -> None:
     pairs = [("the same", "x")] * 3 + [(f"text {n}", "x") for n in range(3)]
     for seed in range(10):
-        assert len(homes(pairs, {"test": 0.05}, seed=seed)["test"]) == 1
+        assert len(split_up(pairs, {"test": 0.05}, seed=seed)["test"]) == 1
 
 
 def test_generation_is_shared_out_as_a_whole() -> None:
-    made = homes([(f"text {n}", f"target {n}") for n in range(100)], stratified=False, keep=1)
-    assert [len(made[split]) for split in ("train", "test", "validation")] == [70, 20, 10]
+    splits = split_up([(f"text {n}", f"target {n}") for n in range(100)], stratified=False, keep=1)
+    assert [len(splits[split]) for split in ("train", "test", "validation")] == [70, 20, 10]
 
 
 @settings(deadline=None, max_examples=20)
@@ -130,12 +130,12 @@ def test_prepare_never_lets_a_text_stand_in_two_splits(pairs: Pairs, seed: int) 
         "splits": {"seed": seed},
     }
     try:
-        found = prepare(parse_spec({"name": "toy", "data": data}), pd.DataFrame(pairs, columns=["text", "label"]))
+        prepared = prepare(parse_spec({"name": "toy", "data": data}), pd.DataFrame(pairs, columns=["text", "label"]))
     except InvalidInput:  # too few different texts
         return
-    keys = [{same_text(e.input) for e in found.splits[split]} for split in ("train", "validation", "test")]
+    keys = [{normalised(e.input) for e in prepared.splits[split]} for split in ("train", "validation", "test")]
     assert not (keys[0] & keys[1] or keys[0] & keys[2] or keys[1] & keys[2])
-    assert sum(len(rows) for rows in found.splits.values()) == len(pairs)
+    assert sum(len(rows) for rows in prepared.splits.values()) == len(pairs)
 
 
 def frame(prefix: str, count: int) -> pd.DataFrame:

@@ -70,11 +70,11 @@ def test_generation_renders_the_target_template_and_has_no_labels(spec: Spec) ->
 def test_such_a_field_makes_a_row_bad(spec: Spec, value: Any) -> None:
     data = splits(train=with_row(frame("train"), text=value, label="a"))
     assert "frame train, row 10 (train/10), `text`:" in refused(spec(), data)
-    (bad,) = (found := prepare(spec(max_bad_rows=1), data)).report.bad_rows
+    (bad,) = (prepared := prepare(spec(max_bad_rows=1), data)).report.bad_rows
     assert (bad.id, bad.field) == ("train/10", "text")
-    assert len(found.splits["train"]) == 10
-    assert found.report.splits["train"].rows_read == 11
-    assert "1 row was set aside" in found.report.warnings[0]
+    assert len(prepared.splits["train"]) == 10
+    assert prepared.report.splits["train"].rows_read == 11
+    assert "1 row was set aside" in prepared.report.warnings[0]
 
 
 @pytest.mark.parametrize(("value", "text"), [(7, "7"), (2.5, "2.5"), (np.int64(3), "3"), (0, "0"), ("NA", "NA"), ("ünï", "ünï")])
@@ -112,6 +112,10 @@ def test_an_unknown_label_is_a_bad_row_that_lists_the_known_ones(spec: Spec) -> 
         ((np.int8(1), " 1 "), {1: "yes", 0: "no"}),
         ((True, "True"), {True: "yes", False: "no"}),
         (("true", np.True_), {"true": "yes", "false": "no"}),
+        (("1.0", 1.0), {"1": "yes", "0": "no"}),
+        ((1.0, 1), {"1.0": "yes", "0.0": "no"}),
+        (("010", "010 "), {"010": "yes", "10": "no"}),
+        (("1.10", "1.10"), {"1.10": "yes", "1.1": "no"}),
     ],
 )
 def test_label_values_are_compared_as_text(spec: Spec, values: tuple[Any, ...], labels: dict[Any, str]) -> None:
@@ -130,10 +134,15 @@ def test_labels_without_a_map_are_the_values_as_text(spec: Spec) -> None:
     assert data.labels == ("1", "true", "x")
 
 
-def test_two_keys_that_are_one_label_are_refused(spec: Spec) -> None:
-    assert "two values of the map are the same label" in refused(
-        spec(target={"column": "label", "labels": {"True": "yes", "true": "no"}}), splits()
-    )
+def test_text_labels_without_a_map_are_kept_as_written(spec: Spec) -> None:
+    data = prepare(spec(), splits(**{s: frame(s, 10, ("1.0", "1.10", "010")) for s in ("train", "validation", "test")}))
+    assert data.labels == ("010", "1.0", "1.10")
+
+
+@pytest.mark.parametrize("keys", [("True", "true"), ("1", "1.0")])
+def test_two_keys_that_are_one_label_are_refused(spec: Spec, keys: tuple[str, str]) -> None:
+    target = {"column": "label", "labels": dict(zip(keys, ("yes", "no"), strict=True))}
+    assert "two values of the map are the same label" in refused(spec(target=target), splits())
 
 
 def test_a_missing_column_names_part_columns_and_the_nearest_name(spec: Spec) -> None:
@@ -192,22 +201,22 @@ def test_rows_of_test_are_removed_from_train_and_validation_and_rows_of_validati
         train=pd.concat([frame("train"), pd.DataFrame({"text": ["TEST  0", "Validation 1\n"], "label": ["a", "b"]})]),
         validation=pd.concat([frame("validation"), pd.DataFrame({"text": ["test 2"], "label": ["a"]})]),
     )
-    found = prepare(spec(), data)
-    assert inputs(found, "train") == list(frame("train").text)
-    assert inputs(found, "validation") == list(frame("validation").text)
-    assert inputs(found, "test") == list(frame("test", 6).text)
-    assert {(leak.id, leak.removed_from, leak.stands_in, leak.as_id) for leak in found.report.leakage} == {
+    prepared = prepare(spec(), data)
+    assert inputs(prepared, "train") == list(frame("train").text)
+    assert inputs(prepared, "validation") == list(frame("validation").text)
+    assert inputs(prepared, "test") == list(frame("test", 6).text)
+    assert {(leak.id, leak.removed_from, leak.stands_in, leak.as_id) for leak in prepared.report.leakage} == {
         ("train/10", "train", "test", "test/0"),
         ("train/11", "train", "validation", "validation/1"),
         ("validation/10", "validation", "test", "test/2"),
     }
-    assert sum(warning.startswith("Leakage: 1 row was removed") for warning in found.report.warnings) == 3
+    assert sum(warning.startswith("Leakage: 1 row was removed") for warning in prepared.report.warnings) == 3
 
 
 def test_a_row_that_validation_loses_to_test_is_gone_from_train_too(spec: Spec) -> None:
     same = pd.DataFrame({"text": ["same"], "label": ["a"]})
-    found = prepare(spec(), {split: pd.concat([rows, same]) for split, rows in splits().items()})
-    assert [inputs(found, split).count("same") for split in ("train", "validation", "test")] == [0, 0, 1]
+    prepared = prepare(spec(), {split: pd.concat([rows, same]) for split, rows in splits().items()})
+    assert [inputs(prepared, split).count("same") for split in ("train", "validation", "test")] == [0, 0, 1]
 
 
 def test_a_train_split_that_stands_in_test_altogether_is_a_plain_error(spec: Spec) -> None:

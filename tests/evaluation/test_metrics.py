@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softprompt_core.evaluation import (
+    PredictionMetrics,
     Predictions,
     all_metrics,
     confusion,
+    counted_rows,
     majority,
     metric_names,
-    metric_rows,
     metric_value,
-    slice_metrics,
 )
 
 LABELS = ("neg", "pos")
@@ -27,15 +27,15 @@ LABELS = ("neg", "pos")
 def classified(gold: str, predicted: str, *, labels: tuple[str, ...] = ("a", "b", "c"), **fields: object) -> Predictions:
     """Predictions from one letter a row."""
     rows = len(gold)
-    given = {"loss": (0.5,) * rows, "slices": {}} | fields
-    return Predictions(
-        "candidate", tuple(f"test/{i}" for i in range(rows)), tuple(gold), tuple(predicted), labels=labels, **given
-    )  # type: ignore[arg-type]
+    answers = {"ids": tuple(f"test/{i}" for i in range(rows)), "gold": tuple(gold), "predicted": tuple(predicted)}
+    others = {"scorer": "candidate", "loss": (0.5,) * rows, "slices": {}, "labels": labels}
+    return Predictions.model_validate(answers | others | fields)
 
 
 def generated(gold: list[str], predicted: list[str]) -> Predictions:
     rows = len(gold)
-    return Predictions("candidate", tuple(map(str, range(rows))), tuple(gold), tuple(predicted), (1.0,) * rows, {}, ())
+    answers = {"ids": tuple(map(str, range(rows))), "gold": tuple(gold), "predicted": tuple(predicted)}
+    return Predictions(scorer="candidate", loss=(1.0,) * rows, slices={}, labels=(), **answers)
 
 
 def test_classification_metrics_by_hand() -> None:
@@ -121,7 +121,6 @@ def test_unknown_undefined_and_empty_are_nan() -> None:
         assert math.isnan(metric_value(p, metric)), metric
     assert math.isnan(metric_value(p, "accuracy", slice="none"))
     assert math.isnan(metric_value(p, "accuracy", slice="no such slice"))
-    assert math.isnan(metric_value(p, "accuracy", rows=np.array([], dtype=int)))
     assert math.isnan(metric_value(classified("", ""), "macro_f1"))
     assert math.isnan(metric_value(generated(["x"], ["x"]), "accuracy"))
     assert math.isnan(metric_value(classified("ab", "ab", loss=(1.0, math.nan)), "loss"))
@@ -130,16 +129,16 @@ def test_unknown_undefined_and_empty_are_nan() -> None:
 def test_rows_and_slices_choose_and_repeat_rows() -> None:
     p = classified("aabb", "abbb", slices={"first": (True, True, False, False)})
     assert metric_value(p, "accuracy", slice="first") == 0.5
-    assert metric_value(p, "accuracy", rows=np.array([1, 1, 0])) == pytest.approx(1 / 3)
-    assert metric_value(p, "accuracy", slice="first", rows=np.array([2, 3, 0])) == 1.0
-    assert slice_metrics(p)["first"]["accuracy"] == 0.5
+    accuracy = PredictionMetrics(p).function("accuracy")
+    assert accuracy is not None and accuracy(np.array([1, 1, 0])) == pytest.approx(1 / 3)
+    assert PredictionMetrics(p).defined("first")["accuracy"] == 0.5
 
 
 def test_rows_of_a_label_metric_are_the_rows_with_that_label() -> None:
     p = classified("aaab", "aabb", slices={"tail": (False, True, True, True)})
-    assert [metric_rows(p, m) for m in ("accuracy", "recall/a", "f1/b", "precision/b")] == [4, 3, 1, 2]
-    assert metric_rows(p, "recall/a", slice="tail") == 2
-    assert metric_rows(p, "accuracy", slice="no such slice") == 0
+    assert [len(counted_rows(p, m)) for m in ("accuracy", "recall/a", "f1/b", "precision/b")] == [4, 3, 1, 2]
+    assert counted_rows(p, "recall/a", slice="tail").tolist() == [1, 2]
+    assert len(counted_rows(p, "accuracy", slice="no such slice")) == 0
 
 
 def test_all_metrics_are_the_defined_ones_of_metric_names() -> None:

@@ -5,94 +5,114 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Strike = Literal["kill command", "mlflow", "postgres", "s3", "prefect", "disk", "worker"]
+from tests.faults.moments import Moment
+from tests.faults.servers import Server
+
+Kind = Literal["command killed", "worker killed", "server cut off", "server killed", "disk full"]
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fault that strikes while a lifecycle is held at a moment.
+    """A fault that occurs while a lifecycle is held at a moment.
 
     Attributes:
-        strike: what is killed, or filled.
-        moment: of `zygote.arm`.
-        back: whether what was killed is started again (or room is made) before the disturbed run ends.
-        outcome: of the disturbed run; None for a process that is killed itself.
+        fault: in words.
+        server: that is cut off or killed.
+        back: whether the server is back before the disturbed command ends.
+        outcome: of the disturbed command; None if it is killed itself.
         next_outcome: of the same command, once everything is back.
         doctor: words that ``softprompt doctor`` must say between the two; empty if it must find nothing.
         lost: what a user loses, in words.
+        champion_between: whether there is a champion between the two commands although the first promoted none.
+        wait_s: the setting ``server_wait_s``.
+        nightly: left to ``make test-all``.
     """
 
     key: str
     fault: str
-    moment: str
-    strike: Strike
-    back: bool
+    moment: Moment
+    kind: Kind
     outcome: str | None
     next_outcome: str
     doctor: tuple[str, ...]
     lost: str
+    server: Server | None = None
+    back: bool = False
     champion_between: bool = False
     wait_s: float = 60.0
+    nightly: bool = False
 
 
 NOTHING = "nothing"
-TRAINED_AGAIN = "nothing that was trained"
+NOTHING_TRAINED = "nothing that was trained"
 STEPS = "the steps since the last checkpoint (5 s)"
 
+_NAMES: dict[Server, str] = {
+    "mlflow": "MLflow server",
+    "postgres": "PostgreSQL under MLflow",
+    "s3": "artifact store (S3)",
+    "prefect": "Prefect server",
+}
+_VERBS: dict[Kind, str] = {"server cut off": "cut off", "server killed": "killed"}
 
-def _killed(key: str, moment: str, doctor: tuple[str, ...], lost: str, champion_between: bool = False) -> Scenario:
+
+def _killed(key: str, moment: Moment, doctor: tuple[str, ...], lost: str, champion_between: bool = False) -> Scenario:
     fault = "`kill -9` of `softprompt run`"
-    return Scenario(key, fault, moment, "kill command", False, None, "promoted", doctor, lost, champion_between)
+    return Scenario(key, fault, moment, "command killed", None, "promoted", doctor, lost, champion_between=champion_between)
 
 
-def _back(key: str, what: str, moment: str, strike: Strike) -> Scenario:
-    return Scenario(key, f"{what} killed, back soon", moment, strike, True, "promoted", "unchanged", (), NOTHING)
+def _back(key: str, server: Server, moment: Moment, kind: Kind, *, nightly: bool = False) -> Scenario:
+    fault = f"{_NAMES[server]} {_VERBS[kind]}, back soon"
+    return Scenario(key, fault, moment, kind, "promoted", "unchanged", (), NOTHING, server, back=True, nightly=nightly)
 
 
-def _gone(key: str, what: str, moment: str, strike: Strike, doctor: tuple[str, ...]) -> Scenario:
-    fault = f"{what}, away till the end"
-    return Scenario(key, fault, moment, strike, False, "unavailable", "promoted", doctor, TRAINED_AGAIN, wait_s=2.0)
+def _gone(key: str, server: Server, moment: Moment, kind: Kind, doctor: tuple[str, ...]) -> Scenario:
+    fault = f"{_NAMES[server]} {_VERBS[kind]}, away till the end"
+    return Scenario(key, fault, moment, kind, "unavailable", "promoted", doctor, NOTHING_TRAINED, server, wait_s=2.0)
 
 
-def _full(key: str, moment: str, lost: str) -> Scenario:
-    return Scenario(key, "disk full", moment, "disk", False, "unavailable", "promoted", ("GB free",), lost)
+def _full(key: str, moment: Moment, lost: str) -> Scenario:
+    return Scenario(key, "disk full", moment, "disk full", "unavailable", "promoted", ("GB free",), lost)
 
 
 SCENARIOS = (
     _killed("killed", "training", ("died", "is gone"), STEPS),
-    _killed("killed-half-registered", "half registered", ("died", "registration broke off"), TRAINED_AGAIN),
-    _killed("killed-promotion", "promotion", ("died", "not finished"), TRAINED_AGAIN, champion_between=True),
+    _killed("killed-half-registered", "half registered", ("died", "registration broke off"), NOTHING_TRAINED),
+    _killed("killed-promotion", "promotion", ("died", "not finished"), NOTHING_TRAINED, champion_between=True),
     Scenario(
         "worker",
         "Prefect worker and its run killed",
         "training",
-        "worker",
-        back=False,
+        "worker killed",
         outcome="timed_out",
         next_outcome="promoted",
         doctor=("died", "is Running in Prefect, but its lifecycle is over"),
         lost=STEPS,
+        nightly=True,
     ),
-    _back("mlflow-back", "MLflow server", "training", "mlflow"),
-    _gone("mlflow-gone", "MLflow server killed", "training", "mlflow", ("rows of metrics", "its end (unavailable)")),
-    _gone("mlflow-decision", "MLflow server killed", "decision", "mlflow", ("undecided", "its end (unavailable)")),
-    _back("postgres-training", "PostgreSQL under MLflow", "training", "postgres"),
-    _back("postgres-registration", "PostgreSQL under MLflow", "registration", "postgres"),
-    _back("postgres-promotion", "PostgreSQL under MLflow", "promotion", "postgres"),
-    _gone("s3-cut", "artifact store (S3) cut", "upload", "s3", ()),
+    _back("mlflow-back", "mlflow", "training", "server cut off"),
+    _back("mlflow-killed", "mlflow", "training", "server killed", nightly=True),
+    _gone("mlflow-gone", "mlflow", "training", "server cut off", ("rows of metrics", "its end (unavailable)")),
+    _gone("mlflow-decision", "mlflow", "decision", "server cut off", ("undecided", "its end (unavailable)")),
+    _back("postgres-training", "postgres", "training", "server cut off"),
+    _back("postgres-registration", "postgres", "registration", "server killed"),
+    _back("postgres-promotion", "postgres", "promotion", "server cut off"),
+    _gone("s3-cut", "s3", "upload", "server cut off", ()),
+    _gone("s3-killed", "s3", "upload", "server killed", ()),
     _full("disk-checkpoint", "training", STEPS),
-    _full("disk-registration", "registration", TRAINED_AGAIN),
-    _back("prefect-back", "Prefect server", "training", "prefect"),
+    _full("disk-registration", "registration", NOTHING_TRAINED),
+    _back("prefect-back", "prefect", "training", "server cut off"),
+    _back("prefect-killed", "prefect", "training", "server killed", nightly=True),
     Scenario(
         "prefect-gone",
-        "Prefect server killed, away till the end",
+        "Prefect server cut off, away till the end",
         "training",
-        "prefect",
-        back=False,
+        "server cut off",
         outcome="promoted",
         next_outcome="unchanged",
         doctor=(),
         lost="the end of the flow run in Prefect's pages",
+        server="prefect",
         wait_s=2.0,
     ),
 )

@@ -1,4 +1,4 @@
-"""Each fault of the table, for real: servers are killed, a disk is filled, while a lifecycle stands at a chosen moment."""
+"""Each fault of the table, for real: servers are cut off or killed, a disk is filled, while a lifecycle is held at a moment."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.place import Place
-from tests.faults.playing import check, play, skipped
+from tests.faults.running import cannot_run, check, run_scenario
 from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.faults.servers import Servers
 
-pytestmark = pytest.mark.timeout(900)  # a play is two or three whole commands, on a machine that may be busy
+pytestmark = [
+    pytest.mark.timeout(900),  # two or three whole commands, on a machine that may be busy
+    pytest.mark.xdist_group("faults"),
+]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with Place(tmp_path_factory.mktemp("faults")) as found:
-        yield found
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with Servers(tmp_path_factory.mktemp("faults")) as servers:
+        yield servers
 
 
-@pytest.mark.parametrize("number", range(len(SCENARIOS)), ids=[f"{s.key}" for s in SCENARIOS])
-def test_a_fault_costs_no_more_than_the_table_says(number: int, place: Place, taught_base: Path) -> None:
-    scenario: Scenario = SCENARIOS[number]
-    if reason := skipped(scenario, place):
+@pytest.mark.parametrize(
+    "scenario",
+    [pytest.param(each, id=each.key, marks=[pytest.mark.nightly] if each.nightly else []) for each in SCENARIOS],
+)
+def test_a_fault_costs_no_more_than_the_table_says(
+    scenario: Scenario, servers: Servers, taught_base: Path, blank_database: Path
+) -> None:
+    if reason := cannot_run(scenario, servers):
         pytest.skip(reason)
-    check(play(scenario, place, taught_base, number + 1))
+    check(run_scenario(scenario, servers, taught_base, blank_database))

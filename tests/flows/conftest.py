@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from softprompt_core.registry import Stores, connect
+from softprompt_core.store.addresses import Addresses
+from softprompt_core.store.connection import Store
 from tests.services.team import Team
 
 
@@ -21,14 +22,14 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     home = tmp_path_factory.mktemp("prefect")
     # Cached results too must stay out of the home of the person who runs this.
     settings = {PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: home / "storage", PREFECT_LOGGING_LEVEL: "CRITICAL"}
-    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=400):
         yield
 
 
 @pytest.fixture(scope="session")
 def blank_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("blank")
-    connect(Stores(f"sqlite:///{home / 'mlflow.db'}", None, None, home))
+    Store.connect(Addresses(f"sqlite:///{home / 'mlflow.db'}", None, None, home))
     return home
 
 
@@ -61,8 +62,8 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
 
     return run
 
@@ -72,5 +73,5 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """The team profile's servers; every test that writes uses a task name of its own."""
     if reason := Team.missing():
         pytest.skip(reason)
-    with Team(tmp_path_factory.mktemp("team")) as made:
-        yield made
+    with Team(tmp_path_factory.mktemp("team")) as team:
+        yield team

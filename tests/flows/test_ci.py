@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from softprompt_core import registry
-from softprompt_core.stages import record
-from tests.flows.prefect_place import Place, Waiting, end, flow_run, in_thread, runs_of, set_state, until
+from softprompt_core.store import versions
+from softprompt_core.store.connection import Store
+from tests.flows.prefect_setup import PrefectSetup, WaitingCommand, end, flow_run, in_thread, runs_of, set_state, until
 from tests.toy_task import write_toy
 
 SHORT = {"max_steps": 4, "eval_every": 2, "batch_size": 16}
@@ -25,45 +25,32 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, blank_home: Path) -> Iterator[Place]:
-    from prefect.settings import (
-        PREFECT_API_URL,
-        PREFECT_HOME,
-        PREFECT_LOCAL_STORAGE_PATH,
-        PREFECT_LOGGING_LEVEL,
-        PREFECT_LOGGING_TO_API_ENABLED,
-        temporary_settings,
-    )
+def setup(tmp_path_factory: pytest.TempPathFactory, blank_home: Path) -> Iterator[PrefectSetup]:
+    from tests.services.prefect_client import prefect_client
 
     folder = tmp_path_factory.mktemp("ci-prefect")
     home = tmp_path_factory.mktemp("ci") / "home"
     home.mkdir()
     shutil.copy(blank_home / "mlflow.db", home)
-    made = Place(folder, home)
-    settings = {
-        PREFECT_API_URL: made.url,
-        PREFECT_HOME: folder,
-        PREFECT_LOCAL_STORAGE_PATH: folder / "storage",
-        PREFECT_LOGGING_LEVEL: "CRITICAL",
-        PREFECT_LOGGING_TO_API_ENABLED: False,  # they would be sent after the server has ended
-    }
+    created = PrefectSetup(folder, home)
+    settings = {"PREFECT_HOME": folder, "PREFECT_LOCAL_STORAGE_PATH": folder / "storage", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
     try:
-        with temporary_settings(settings):
-            yield made
+        with prefect_client(created.url, **settings):
+            yield created
     finally:
-        made.server.stop()
+        created.server.stop()
 
 
 @pytest.fixture(scope="module")
-def worker(place: Place) -> Iterator[None]:
-    process = place.spawn("tests.flows.warm_worker")
+def worker(setup: PrefectSetup) -> Iterator[None]:
+    process = setup.spawn("tests.flows.warm_worker")
     yield
     end(process)
 
 
 @pytest.fixture(autouse=True)
-def at_home(place: Place, isolated_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOFTPROMPT_HOME", str(place.home))
+def at_home(setup: PrefectSetup, isolated_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOFTPROMPT_HOME", str(setup.home))
 
 
 def deploy(path: Path, *tags: str, **settings: Any) -> None:
@@ -87,22 +74,22 @@ def waited(here: Command, path: Path, *options: str) -> tuple[int, dict[str, Any
 
 
 def test_the_outcomes_of_a_task_reach_the_command_that_waits(
-    place: Place, worker: None, here: Command, taught_base: Path, tmp_path: Path
+    setup: PrefectSetup, worker: None, here: Command, taught_base: Path, tmp_path: Path
 ) -> None:
     def spec(**changes: Any) -> Path:
         return write_toy(tmp_path, taught_base, **{"name": "story", "training": SHORT, "gates": EASY, **changes})
 
     deploy(spec(), "warm")
-    before = content(place.home)
+    before = content(setup.home)
     code, result, _ = waited(here, spec(gates=IMPOSSIBLE), "--dry-run")
     assert (code, result["outcome"], result["dry_run"], result["version"]) == (20, "rejected", True, None)
     assert flow_run(result["prefect_url"]).state.name == "Dry run: Rejected"
-    assert content(place.home) == before
+    assert content(setup.home) == before
 
     code, result, progress = waited(here, spec())
     assert (code, result["outcome"], result["exit_code"], result["version"]) == (0, "promoted", 0, 1)
     assert result["scores"]["candidate"] >= 0 and result["gates"] and result["run_id"]
-    assert result["prefect_url"].startswith(place.url.removesuffix("/api"))
+    assert result["prefect_url"].startswith(setup.url.removesuffix("/api"))
     assert "story: started" in progress and "story: Running" in progress and result["prefect_url"] in progress
 
     code, result, _ = waited(here, spec())
@@ -125,7 +112,7 @@ def test_the_outcomes_of_a_task_reach_the_command_that_waits(
 
 
 def test_failures_on_the_worker_are_told_with_their_reasons(
-    place: Place, worker: None, here: Command, taught_base: Path, tmp_path: Path
+    setup: PrefectSetup, worker: None, here: Command, taught_base: Path, tmp_path: Path
 ) -> None:
     gone = write_toy(tmp_path / "gone", taught_base, name="gone")
     (tmp_path / "gone" / "train.csv").unlink()
@@ -139,7 +126,9 @@ def test_failures_on_the_worker_are_told_with_their_reasons(
     assert (code, result["outcome"]) == (50, "unavailable") and "the hub cannot be reached" in result["reason"]
 
 
-def test_a_run_that_nobody_takes_times_out_and_stays(place: Place, here: Command, taught_base: Path, tmp_path: Path) -> None:
+def test_a_run_that_nobody_takes_times_out_and_stays(
+    setup: PrefectSetup, here: Command, taught_base: Path, tmp_path: Path
+) -> None:
     path = write_toy(tmp_path, taught_base, name="late")
     deploy(path)
     summary = tmp_path / "summary.md"
@@ -153,7 +142,7 @@ def test_a_run_that_nobody_takes_times_out_and_stays(place: Place, here: Command
     assert summary.read_text().startswith("before\n### Soft prompts\n") and "| late | timed out |" in summary.read_text()
 
 
-def test_without_wait_the_run_is_only_started(place: Place, here: Command, taught_base: Path, tmp_path: Path) -> None:
+def test_without_wait_the_run_is_only_started(setup: PrefectSetup, here: Command, taught_base: Path, tmp_path: Path) -> None:
     path = write_toy(tmp_path, taught_base, name="later")
     deploy(path)
     code, out, _ = here("run", path, "--deployment", "--force", "--json")
@@ -163,7 +152,9 @@ def test_without_wait_the_run_is_only_started(place: Place, here: Command, taugh
     assert run.state.is_scheduled() and run.parameters == {"spec": str(path), "force": True}
 
 
-def test_a_deployment_that_does_not_exist_is_invalid(place: Place, here: Command, taught_base: Path, tmp_path: Path) -> None:
+def test_a_deployment_that_does_not_exist_is_invalid(
+    setup: PrefectSetup, here: Command, taught_base: Path, tmp_path: Path
+) -> None:
     path = write_toy(tmp_path, taught_base, name="nowhere")
     code, result, _ = waited(here, path)
     assert (code, result["outcome"]) == (40, "invalid")
@@ -182,7 +173,7 @@ def test_a_deployment_that_does_not_exist_is_invalid(place: Place, here: Command
     ],
 )
 def test_a_run_that_ends_without_its_details_is_read_by_its_state(
-    place: Place, here: Command, taught_base: Path, tmp_path: Path, kind: str, name: str, code: int, outcome: str
+    setup: PrefectSetup, here: Command, taught_base: Path, tmp_path: Path, kind: str, name: str, code: int, outcome: str
 ) -> None:
     from prefect import states
 
@@ -197,7 +188,7 @@ def test_a_run_that_ends_without_its_details_is_read_by_its_state(
 
 
 def test_a_run_that_meets_another_where_one_is_allowed_is_cancelled(
-    place: Place, here: Command, taught_base: Path, tmp_path: Path
+    setup: PrefectSetup, here: Command, taught_base: Path, tmp_path: Path
 ) -> None:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.states import Pending
@@ -218,40 +209,40 @@ def test_a_run_that_meets_another_where_one_is_allowed_is_cancelled(
     assert (code, result["outcome"]) == (60, "cancelled") and "another run of the task is under way" in result["reason"]
 
 
-def test_ctrl_c_leaves_the_run_alone(place: Place, taught_base: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_the_run_alone(setup: PrefectSetup, taught_base: Path, tmp_path: Path) -> None:
     path = write_toy(tmp_path, taught_base, name="alone")
     deploy(path)
-    waiting = Waiting(place, path)
-    waiting.until_said("alone: started", 60)
-    code, said = waiting.interrupt(signal.SIGINT)
+    waiting = WaitingCommand(setup, path)
+    waiting.until_output_has("alone: started", 60)
+    code, output = waiting.interrupt(signal.SIGINT)
     (run,) = runs_of("alone")
     assert code == 130 and run.state.is_scheduled()
-    assert "interrupted; alone goes on, http" in said and "Traceback" not in said
+    assert "interrupted; alone goes on, http" in output and "Traceback" not in output
 
 
-def test_an_interruption_cancels_the_run_when_asked_to(place: Place, taught_base: Path, tmp_path: Path) -> None:
+def test_an_interruption_cancels_the_run_when_asked_to(setup: PrefectSetup, taught_base: Path, tmp_path: Path) -> None:
     """With Prefect's own runner: the training's process really ends."""
     slow = {"max_steps": 200_000, "eval_every": 1000, "patience": 10_000}
     path = write_toy(tmp_path, taught_base, name="endless", training=slow)
-    runner = place.spawn("tests.flows.serving", "endless", path, PREFECT_RUNNER_POLL_FREQUENCY="1")
+    runner = setup.spawn("tests.flows.serving", "endless", path, PREFECT_RUNNER_POLL_FREQUENCY="1")
     try:
-        until(lambda: any("endless" in line for line in place.log.read_text().splitlines()), 120)
-        waiting = Waiting(place, path, "--cancel-on-interrupt")
-        waiting.until_said("train: endless", 120)
-        code, said = waiting.interrupt(signal.SIGTERM)
-        assert code == 130 and "interrupted; endless is being cancelled" in said
+        until(lambda: any("endless" in line for line in setup.log.read_text().splitlines()), 120)
+        waiting = WaitingCommand(setup, path, "--cancel-on-interrupt")
+        waiting.until_output_has("train: endless", 120)
+        code, output = waiting.interrupt(signal.SIGTERM)
+        assert code == 130 and "interrupted; endless is being cancelled" in output
         (run,) = runs_of("endless")
         until(lambda: flow_run(str(run.id)).state.is_cancelled(), 60)
     finally:
         end(runner)
-    client = record.client()
-    experiment = client.get_experiment_by_name("softprompt/endless")
-    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
-    assert registry.list_versions(client, "endless") == []
+    store = Store.connect()
+    experiment = store.client.get_experiment_by_name("softprompt/endless")
+    assert [run.info.status for run in store.client.search_runs([experiment.experiment_id])] == ["FAILED"]
+    assert versions.list_versions(store, "endless") == []
 
 
 def test_a_server_that_is_away_is_waited_for_until_the_time_is_out(
-    place: Place, here: Command, taught_base: Path, tmp_path: Path
+    setup: PrefectSetup, here: Command, taught_base: Path, tmp_path: Path
 ) -> None:
     from prefect.states import Completed
 
@@ -262,11 +253,11 @@ def test_a_server_that_is_away_is_waited_for_until_the_time_is_out(
 
     def restart() -> None:
         run = until(lambda: runs_of("patient"), 60)[0]
-        waiting = Waiting(place, hurried, "--timeout", "10s")
-        waiting.until_said("hurried: started", 60)
-        place.server.stop()
+        waiting = WaitingCommand(setup, hurried, "--timeout", "10s")
+        waiting.until_output_has("hurried: started", 60)
+        setup.server.stop()
         lost.append(waiting.ended())
-        place.server.start()
+        setup.server.start()
         set_state(run, Completed(name="Rejected", message="a gate said no"))
 
     thread = in_thread(restart)
@@ -293,9 +284,9 @@ def test_options_that_need_another_are_refused(here: Command, taught_base: Path,
         assert code == 40 and words in err, wrong
 
 
-def test_a_dry_run_decides_and_registers_nothing(place: Place, here: Command, taught_base: Path, tmp_path: Path) -> None:
+def test_a_dry_run_decides_and_registers_nothing(setup: PrefectSetup, here: Command, taught_base: Path, tmp_path: Path) -> None:
     good = write_toy(tmp_path, taught_base, name="dry", training=SHORT, gates=EASY)
-    before = content(place.home)
+    before = content(setup.home)
     code, out, _ = here("run", good, "--dry-run")
     assert (code, out.splitlines()[-1]) == (0, "dry run: promoted") and "✓ accuracy at least 0" in out
 
@@ -308,7 +299,7 @@ def test_a_dry_run_decides_and_registers_nothing(place: Place, here: Command, ta
     assert found == [("dry", "promoted", True, None, None), ("dry-bad", "invalid", True, None, None)]
     cases = {case.get("name"): [part.tag for part in case] for case in ElementTree.parse(report).iter("testcase")}
     assert cases == {"dry": ["system-out"], "dry-bad": ["error"]}
-    assert content(place.home) == before and not (place.home / "artifacts" / "dry").exists()
+    assert content(setup.home) == before and not (setup.home / "artifacts" / "dry").exists()
 
     code, out, _ = here("run", good, "--json")
     (real,) = json.loads(out)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from flows.cli.ci_reports import github_summary, junit, require_writable
 from softprompt_core.errors import InvalidInput, NoOutcome, Outcome
-from softprompt_core.stages.result import LifecycleResult, exit_code
+from softprompt_core.lifecycle.result import LifecycleResult, exit_code
 
 EVERY = [*Outcome, *NoOutcome]
 
 
-def case(result: LifecycleResult) -> ElementTree.Element:
-    found = ElementTree.fromstring(junit([result])).find("testsuite/testcase")
-    assert found is not None
-    return found
+def result(task: str, outcome: Outcome | NoOutcome, reason: str, **details: Any) -> LifecycleResult:
+    return LifecycleResult(task=task, outcome=outcome, reason=reason, **details)
+
+
+def case(ended: LifecycleResult) -> ElementTree.Element:
+    test_case = ElementTree.fromstring(junit([ended])).find("testsuite/testcase")
+    assert test_case is not None
+    return test_case
 
 
 @pytest.mark.parametrize("outcome", EVERY)
@@ -29,37 +34,37 @@ def test_every_outcome_becomes_one_kind_of_test_case(outcome: Outcome | NoOutcom
         "awaiting_approval": "skipped",
         "triggered": "skipped",
     }
-    (part,) = case(LifecycleResult("t", outcome, "why", gates=("✗ accuracy",), run_url="http://mlflow/run"))
+    (part,) = case(result("t", outcome, "why", gates=("✗ accuracy",), run_url="http://mlflow/run"))
     assert part.tag == wanted.get(outcome.value, "error")
     assert part.text is not None and part.text.splitlines() == ["why", "✗ accuracy", "http://mlflow/run"]
 
 
 @pytest.mark.parametrize("outcome", EVERY)
 def test_a_result_survives_json(outcome: Outcome | NoOutcome) -> None:
-    result = LifecycleResult("t", outcome, "why", version=3, gates=("a", "b"), dry_run=True)
-    assert LifecycleResult.from_json(result.to_json()) == result
+    ended = result("t", outcome, "why", version=3, gates=("a", "b"), dry_run=True)
+    assert LifecycleResult.model_validate(ended.model_dump(mode="json")) == ended
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_the_name_of_a_state_tells_the_outcome(outcome: Outcome, dry_run: bool) -> None:
-    from flows.handover import read_state_name, state_name
+    from flows.results import read_state_name, state_name
 
-    assert read_state_name(state_name(LifecycleResult("t", outcome, "", dry_run=dry_run))) == (outcome, dry_run)
+    assert read_state_name(state_name(result("t", outcome, "", dry_run=dry_run))) == (outcome, dry_run)
     assert read_state_name("Completed") == read_state_name(None) == (None, False)
 
 
 def test_exit_codes_of_what_is_no_outcome() -> None:
     assert {why.value: why.exit_code for why in NoOutcome} == {"triggered": 0, "cancelled": 60, "timed_out": 124}
-    results = [LifecycleResult("t", outcome, "") for outcome in EVERY]
+    results = [result("t", outcome, "") for outcome in EVERY]
     assert exit_code(results) == 124 and exit_code(results[:-1]) == 60
 
 
 def test_counts_times_and_control_characters() -> None:
     results = [
-        LifecycleResult("a", Outcome.REJECTED, "a\x00b <&> \x1b[31m", seconds=1.25),
-        LifecycleResult("b", Outcome.INVALID, "first\nsecond", seconds=2.0, dry_run=True),
-        LifecycleResult("c", Outcome.PROMOTED, "better"),
+        result("a", Outcome.REJECTED, "a\x00b <&> \x1b[31m", seconds=1.25),
+        result("b", Outcome.INVALID, "first\nsecond", seconds=2.0, dry_run=True),
+        result("c", Outcome.PROMOTED, "better"),
     ]
     suite = ElementTree.fromstring(junit(results))[0]
     counts = {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped", "time")}
@@ -71,7 +76,7 @@ def test_counts_times_and_control_characters() -> None:
 
 def test_a_summary_is_a_table_that_other_peoples_words_do_not_break() -> None:
     results = [
-        LifecycleResult(
+        result(
             "a",
             Outcome.REJECTED,
             "because </pre><script>",
@@ -80,7 +85,7 @@ def test_a_summary_is_a_table_that_other_peoples_words_do_not_break() -> None:
             scores={"candidate": 0.5},
             gates=["✗ x | y"],
         ),
-        LifecycleResult("b", Outcome.PROMOTED, "better", prefect_url="http://prefect/run"),
+        result("b", Outcome.PROMOTED, "better", prefect_url="http://prefect/run"),
     ]
     text = github_summary(results)
     rows = [line for line in text.splitlines() if line.startswith("|")]

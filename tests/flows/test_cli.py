@@ -213,7 +213,8 @@ def _prompt_longer_than_the_context(folder: Path, base: Path) -> Path:
 
 def _prompt_of_another_base(folder: Path, base: Path) -> Path:
     path = write_toy(folder, base, prompt={"length": 4, "init": "file", "file": "start.safetensors"})
-    SoftPrompt(torch.zeros(4, 32), "suffix", BaseIdentity("other", None, "f" * 64, 32), "toy").save(folder / "start.safetensors")
+    other = BaseIdentity(id="other", revision=None, fingerprint="f" * 64, hidden_size=32)
+    SoftPrompt(torch.zeros(4, 32), "suffix", other, "toy").save(folder / "start.safetensors")
     return path
 
 
@@ -233,11 +234,12 @@ def _prompt_of_another_base(folder: Path, base: Path) -> Path:
 def test_bad_input_is_told_in_words_and_leaves_the_record_as_it_was(
     prefect_server: None, empty_home: Path, taught_base: Path, tmp_path: Path, make: Callable[[Path, Path], Path], words: str
 ) -> None:
-    from flows.lifecycle import run_lifecycle
+    from flows.final_states import result_of
+    from flows.lifecycle import lifecycle
 
     path = make(tmp_path / "toy", taught_base)
     before = content(empty_home)
-    result = run_lifecycle(str(path), force=False)
+    result = result_of(lifecycle(str(path), return_state=True))
     assert result.outcome.value == "invalid" and result.outcome.exit_code == 40
     assert re.search(words, result.reason)
     assert content(empty_home) == before

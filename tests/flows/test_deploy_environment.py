@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows.deploying.desired import DesiredState, desired_state
 from flows.deploying.environment import Environment, load_environment
-from flows.deploying.wanted import plan
 from softprompt_core.errors import InvalidInput
 from tests.toy_task import toy
 
-SHIPPED = Path(__file__).parents[2] / "deployments" / "environments"
 MINIMAL = "work_pool: {name: here}\n"
 
 
@@ -30,8 +29,8 @@ def test_the_environments_of_the_package_can_be_read_from_anywhere(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found, environment, template = load_environment(name)
-    assert (found, environment.work_pool.name, environment.work_pool.type, template) == (
+    loaded_name, environment, template = load_environment(name)
+    assert (loaded_name, environment.work_pool.name, environment.work_pool.type, template) == (
         name,
         f"softprompt-{name}",
         "process",
@@ -61,19 +60,20 @@ WRONG = {
     "heartbeats": (MINIMAL + "heartbeat_seconds: 1", "`heartbeat_seconds`"),
     "env twice": (MINIMAL + "job_variables: {env: {A: b}}", "`job_variables`: put environment variables under `env`"),
     "spec": (MINIMAL + "parameters: {spec: x.yaml}", "`parameters`: `spec` is each deployment's own"),
+    "a key of before": (MINIMAL + "retrain_when_degraded: true", "`retrain_when_degraded` is gone"),
     "a list": ("- a", "is no mapping"),
     "no YAML": ("work_pool: {", "cannot be read"),
     "a missing template": ("work_pool: {name: x, base_job_template: none.json}", "none.json: no such file"),
 }
 
 
-@pytest.mark.parametrize(("text", "said"), WRONG.values(), ids=WRONG)
-def test_a_wrong_environment_file_is_told_with_its_place(text: str, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_environment_file_is_told_with_its_place(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.yaml"
     path.write_text(text)
     with pytest.raises(InvalidInput) as caught:
         load_environment(str(path))
-    assert said in str(caught.value) and str(tmp_path) in str(caught.value)
+    assert message in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
@@ -90,65 +90,67 @@ def test_an_unknown_environment_names_the_known_ones(tmp_path: Path, monkeypatch
 
 
 @pytest.fixture
-def planned(tmp_path: Path) -> Callable[..., object]:
-    def make(*targets: str, **settings: object) -> object:
-        environment = Environment.model_validate({"work_pool": {"name": "here"}, **settings})
-        return plan("test", environment, [tmp_path / each for each in targets], here=tmp_path, known=["force"])
+def desired(tmp_path: Path) -> Callable[..., DesiredState]:
+    def read(*targets: str, **keys: object) -> DesiredState:
+        environment = Environment.model_validate({"work_pool": {"name": "here"}, **keys})
+        paths = [tmp_path / each for each in targets]
+        return desired_state("test", environment, paths, root=tmp_path, lifecycle_parameters=["force"])
 
-    return make
+    return read
 
 
-def test_a_deployment_holds_what_spec_and_environment_say(tmp_path: Path) -> None:
+def test_a_deployment_holds_what_spec_and_environment_say(tmp_path: Path, desired: Callable[..., DesiredState]) -> None:
     spec(tmp_path / "specs", "weekly", schedule={"cron": "0 3 * * 1", "timezone": "Europe/Berlin"})
-    environment = Environment.model_validate(
-        {
-            "work_pool": {"name": "here"},
-            "working_directory": "/srv/tasks",
-            "env": {"A": "b"},
-            "job_variables": {"image": "x"},
-            "parameters": {"force": True},
-            "tags": ["night"],
-            "deployment_name": "{task}-test",
-        }
+    keys = {
+        "working_directory": "/srv/tasks",
+        "env": {"A": "b"},
+        "job_variables": {"image": "x"},
+        "parameters": {"force": True},
+        "tags": ["night"],
+        "deployment_name": "{task}-test",
+    }
+    (deployment,) = desired("specs", **keys).deployments
+    assert (deployment.name, deployment.task, deployment.cron, deployment.timezone) == (
+        "weekly-test",
+        "weekly",
+        "0 3 * * 1",
+        "Europe/Berlin",
     )
-    (made,) = plan("test", environment, [tmp_path / "specs"], here=tmp_path, known=["force"]).deployments
-    assert (made.name, made.task, made.cron, made.timezone) == ("weekly-test", "weekly", "0 3 * * 1", "Europe/Berlin")
-    assert made.parameters == {"force": True, "spec": "specs/weekly.yaml"}  # relative: workers have the folder elsewhere
-    assert made.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": "/srv/tasks"}}]
-    assert made.job_variables == {"image": "x", "env": {"A": "b", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60"}}
-    assert made.tags == ("night", "softprompt", "softprompt-environment:test")
-    without = environment.model_copy(update={"schedules": False})
-    assert plan("test", without, [tmp_path / "specs"], here=tmp_path, known=["force"]).deployments[0].cron is None
+    assert deployment.parameters == {"force": True, "spec": "specs/weekly.yaml"}  # relative: workers have the folder elsewhere
+    assert deployment.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": "/srv/tasks"}}]
+    assert deployment.job_variables == {"image": "x", "env": {"A": "b", "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60"}}
+    assert deployment.tags == ("night", "softprompt", "softprompt-environment:test")
+    assert desired("specs", **keys, schedules=False).deployments[0].cron is None
 
 
-def test_a_call_answers_for_what_it_names_and_nothing_else(tmp_path: Path, planned: Callable[..., object]) -> None:
+def test_a_call_answers_for_what_it_names_and_nothing_else(tmp_path: Path, desired: Callable[..., DesiredState]) -> None:
     spec(tmp_path / "a", "one")
     spec(tmp_path / "b", "two")
     gone = ["a/gone.yaml", "a/one.yaml", "a/deep/x.yaml", "b/two.yaml"]
-    covered = {names: [each for each in gone if planned(*names).covers(each)] for names in [("a",), ("a/one.yaml",), ("a", "b")]}  # type: ignore[attr-defined]
+    covered = {names: [each for each in gone if desired(*names).covers(each)] for names in [("a",), ("a/one.yaml",), ("a", "b")]}
     assert covered[("a",)] == ["a/gone.yaml", "a/one.yaml"]
     assert covered[("a/one.yaml",)] == ["a/one.yaml"]
     assert covered[("a", "b")] == ["a/gone.yaml", "a/one.yaml", "b/two.yaml"]
 
 
-def test_every_bad_spec_is_told(tmp_path: Path, planned: Callable[..., object]) -> None:
+def test_every_bad_spec_is_told(tmp_path: Path, desired: Callable[..., DesiredState]) -> None:
     spec(tmp_path / "specs", "good")
     for name in ("bad", "worse"):
         (tmp_path / "specs" / f"{name}.yaml").write_text("name: x\ndatta: {}\n")
     with pytest.raises(InvalidInput, match=r"(?s)bad\.yaml.*worse\.yaml"):
-        planned("specs")
+        desired("specs")
 
 
-def test_what_a_worker_could_not_find_or_understand_is_refused(tmp_path: Path, planned: Callable[..., object]) -> None:
+def test_what_a_worker_could_not_find_or_understand_is_refused(tmp_path: Path, desired: Callable[..., DesiredState]) -> None:
     spec(tmp_path.parent / f"{tmp_path.name}-elsewhere", "far")
     spec(tmp_path / "a", "one")
     spec(tmp_path / "b", "one").rename(tmp_path / "b" / "other.yaml")
-    for targets, settings, said in [
+    for targets, keys, message in [
         ([f"../{tmp_path.name}-elsewhere"], {}, "outside of the current folder"),
         (["missing"], {}, "no such spec file or folder"),
         (["a", "b"], {}, "the name `one` is taken by"),
         ([], {}, "no specs are named"),
         (["a"], {"parameters": {"forse": True}}, "the lifecycle has no forse; it has force"),
     ]:
-        with pytest.raises(InvalidInput, match=said):
-            planned(*targets, **settings)
+        with pytest.raises(InvalidInput, match=message):
+            desired(*targets, **keys)

@@ -34,24 +34,24 @@ Deploy = Callable[..., dict[str, tuple[str, str]]]
 @pytest.fixture(scope="module")
 def scheduling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a whole server: the one of the test harness has no scheduler."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from tests.services.prefect_client import prefect_client
 
     folder = tmp_path_factory.mktemp("server")
     quick = {"PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S"}
-    with PrefectServer(folder, environment=quick) as server, temporary_settings({PREFECT_API_URL: server.url}):
+    with PrefectServer(folder, environment=quick) as server, prefect_client(server.url):
         yield server.url
 
 
-def until(found: Callable[[], Any], seconds: float, otherwise: Callable[[], object] = str) -> Any:
+def until(condition: Callable[[], Any], seconds: float, message: Callable[[], object] = str) -> Any:
     end = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < end, otherwise()
+    while not (value := condition()):
+        assert time.monotonic() < end, message()
         time.sleep(0.3)
     return value
 
 
 @pytest.fixture
-def place(scheduling_server: str, isolated_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(scheduling_server: str, isolated_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with two specs; each test has a name of its own for tasks and environment."""
     monkeypatch.setenv("PREFECT_API_URL", scheduling_server)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
@@ -62,11 +62,11 @@ def place(scheduling_server: str, isolated_environment: None, tmp_path: Path, mo
 
 
 @pytest.fixture
-def deploy(place: Path, here: Callable[..., tuple[int, str, str]]) -> Deploy:
+def deploy(folder: Path, here: Callable[..., tuple[int, str, str]]) -> Deploy:
     """Write the environment file, deploy, and return name → (action, detail)."""
 
     def run(name: str, *arguments: str, **settings: Any) -> dict[str, tuple[str, str]]:
-        write_environment(place, name, **settings)
+        write_environment(folder, name, **settings)
         code, out, err = here("deploy", "-e", name, "--json", *arguments)
         assert code == 0, err
         return {change["name"]: (change["action"], change["detail"]) for change in json.loads(out)["changes"]}
@@ -74,11 +74,11 @@ def deploy(place: Path, here: Callable[..., tuple[int, str, str]]) -> Deploy:
     return run
 
 
-def write_environment(place: Path, name: str, **settings: Any) -> None:
-    folder = place / "deployments" / "environments"
-    folder.mkdir(parents=True, exist_ok=True)
+def write_environment(folder: Path, name: str, **settings: Any) -> None:
+    environments = folder / "deployments" / "environments"
+    environments.mkdir(parents=True, exist_ok=True)
     value = {"work_pool": {"name": f"pool-{name}"}, "specs": ["specs"], **settings}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(value))
+    (environments / f"{name}.yaml").write_text(yaml.safe_dump(value))
 
 
 def deployment(name: str, flow: str = "softprompt-lifecycle") -> Any:
@@ -98,13 +98,13 @@ def runs(of: UUID) -> list[Any]:
     from prefect.client.schemas.filters import FlowRunFilter
 
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate({"deployment_id": {"any_": [of]}}))
-    return sorted(found, key=lambda run: run.expected_start_time)
+        flow_runs = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate({"deployment_id": {"any_": [of]}}))
+    return sorted(flow_runs, key=lambda run: run.expected_start_time)
 
 
-def test_once_creates_twice_changes_nothing_and_a_removed_spec_loses_its_schedule(place: Path, deploy: Deploy) -> None:
-    spec(place / "specs", "twice-a", schedule=EVERY_MINUTE)
-    spec(place / "specs", "twice-b", schedule=WEEKLY)
+def test_once_creates_twice_changes_nothing_and_a_removed_spec_loses_its_schedule(folder: Path, deploy: Deploy) -> None:
+    spec(folder / "specs", "twice-a", schedule=EVERY_MINUTE)
+    spec(folder / "specs", "twice-b", schedule=WEEKLY)
     crashed = "softprompt twice: close crashed runs"
 
     first = deploy("twice")
@@ -112,79 +112,79 @@ def test_once_creates_twice_changes_nothing_and_a_removed_spec_loses_its_schedul
         ["pool-twice", "twice-a", "twice-b", crashed], "created"
     )
     assert first["twice-a"] == ("created", "* * * * * Europe/Berlin")
-    made = deployment("twice-a")
-    assert (made.work_pool_name, made.global_concurrency_limit.limit) == ("pool-twice", 1)
-    assert made.concurrency_options.collision_strategy == "CANCEL_NEW"
-    until(lambda: runs(made.id), 20)  # the server's scheduler has made runs
+    created = deployment("twice-a")
+    assert (created.work_pool_name, created.global_concurrency_limit.limit) == ("pool-twice", 1)
+    assert created.concurrency_options.collision_strategy == "CANCEL_NEW"
+    until(lambda: runs(created.id), 20)  # the server's scheduler has created runs
 
     assert {action for action, _ in deploy("twice").values()} == {"unchanged"}
-    assert deployment("twice-a").updated == made.updated
+    assert deployment("twice-a").updated == created.updated
 
-    (place / "specs" / "twice-a.yaml").unlink()
-    spec(place / "specs", "twice-b", schedule={"cron": "0 4 * * 1", "timezone": "UTC"})
+    (folder / "specs" / "twice-a.yaml").unlink()
+    spec(folder / "specs", "twice-b", schedule={"cron": "0 4 * * 1", "timezone": "UTC"})
     third = deploy("twice", work_pool={"name": "pool-twice", "concurrency": 3})
     assert third["twice-a"] == ("removed", "specs/twice-a.yaml no longer asks for it")
     assert third["twice-b"] == ("updated", "schedule; 0 4 * * 1 UTC")
     assert third["pool-twice"] == ("updated", "concurrency_limit")
-    assert deployment("twice-a") is None and runs(made.id) == []
+    assert deployment("twice-a") is None and runs(created.id) == []
     (schedule,) = deployment("twice-b").schedules
     assert schedule.schedule.cron == "0 4 * * 1"
 
-    spec(place / "specs", "twice-b", schedule=None)
+    spec(folder / "specs", "twice-b", schedule=None)
     assert deploy("twice")["twice-b"] == ("updated", "schedule; no schedule")
     assert deployment("twice-b").schedules == []
     assert deploy("twice")["pool-twice"] == ("unchanged", "")
 
 
-def test_a_dry_run_and_a_bad_spec_change_nothing(place: Path, deploy: Deploy, here: Callable[..., tuple[int, str, str]]) -> None:
-    spec(place / "specs", "dry")
-    would = deploy("dry", "--dry-run", retrain_when_degraded=True)
-    assert {action for action, _ in would.values()} == {"created"} and "softprompt dry: retrain dry" in would
+def test_a_dry_run_and_a_bad_spec_change_nothing(folder: Path, deploy: Deploy, here: Callable[..., tuple[int, str, str]]) -> None:
+    spec(folder / "specs", "dry")
+    would = deploy("dry", "--dry-run")
+    assert {action for action, _ in would.values()} == {"created"} and "softprompt dry: close crashed runs" in would
     assert deployment("dry") is None
 
-    (place / "specs" / "odd.yaml").write_text("name: odd\ndatta: {}\n")
+    (folder / "specs" / "odd.yaml").write_text("name: odd\ndatta: {}\n")
     code, out, err = here("deploy", "-e", "dry", "specs")
     assert (code, out) == (40, "") and "odd.yaml:2: unknown key `datta`" in err
-    spec(place / "specs", "odd", schedule={"cron": "61 * * * *"})
+    spec(folder / "specs", "odd", schedule={"cron": "61 * * * *"})
     code, out, err = here("deploy", "-e", "dry", "specs")
     assert (code, out) == (40, "") and "odd.yaml: `schedule.cron`:" in err
-    (place / "specs" / "odd.yaml").unlink()
-    write_environment(place, "dry", job_variables={"stream_output": "perhaps"})
+    (folder / "specs" / "odd.yaml").unlink()
+    write_environment(folder, "dry", job_variables={"stream_output": "perhaps"})
     code, out, err = here("deploy", "-e", "dry", "specs")
     assert (code, out) == (40, "") and "the Prefect server refuses it" in err and "perhaps" in err
     assert deployment("dry") is None
 
 
-def test_what_others_made_is_left_alone(place: Path, deploy: Deploy, here: Callable[..., tuple[int, str, str]]) -> None:
+def test_what_others_made_is_left_alone(folder: Path, deploy: Deploy, here: Callable[..., tuple[int, str, str]]) -> None:
     from prefect.client.orchestration import get_client
 
     from flows.lifecycle import lifecycle
 
     with get_client(sync_client=True) as client:
         client.create_deployment(client.create_flow(lifecycle), "by-hand", parameters={"spec": "specs/gone.yaml"})
-    spec(place / "specs", "shared")
+    spec(folder / "specs", "shared")
     deploy("owner")
-    write_environment(place, "other")
+    write_environment(folder, "other")
     code, _, err = here("deploy", "-e", "other")
     assert code == 40 and "softprompt-lifecycle/shared belongs to environment owner" in err and "deployment_name" in err
 
     assert deploy("other", deployment_name="{task}-other")["shared-other"][0] == "created"
-    (place / "specs" / "shared.yaml").unlink()
+    (folder / "specs" / "shared.yaml").unlink()
     assert deploy("other", deployment_name="{task}-other")["shared-other"][0] == "removed"
     assert deployment("shared") is not None and deployment("by-hand") is not None
 
 
-def test_one_spec_can_be_deployed_alone_and_what_was_paused_by_hand_stays_so(place: Path, deploy: Deploy) -> None:
+def test_one_spec_can_be_deployed_alone_and_what_was_paused_by_hand_stays_so(folder: Path, deploy: Deploy) -> None:
     from prefect.client.orchestration import get_client
 
-    spec(place / "specs", "pause-a", schedule=WEEKLY)
-    spec(place / "specs", "pause-b")
+    spec(folder / "specs", "pause-a", schedule=WEEKLY)
+    spec(folder / "specs", "pause-b")
     deploy("pause")
-    made = deployment("pause-a")
+    created = deployment("pause-a")
     with get_client(sync_client=True) as client:
-        client.update_deployment_schedule(made.id, made.schedules[0].id, active=False)
-    (place / "specs" / "pause-b.yaml").unlink()
-    spec(place / "specs", "pause-a", schedule=WEEKLY, description="Other words.")
+        client.update_deployment_schedule(created.id, created.schedules[0].id, active=False)
+    (folder / "specs" / "pause-b.yaml").unlink()
+    spec(folder / "specs", "pause-a", schedule=WEEKLY, description="Other words.")
 
     changed = deploy("pause", "specs/pause-a.yaml")
 
@@ -193,53 +193,52 @@ def test_one_spec_can_be_deployed_alone_and_what_was_paused_by_hand_stays_so(pla
     assert "pause-b" not in changed and deployment("pause-b") is not None
 
 
-def test_retraining_automations_come_and_go_with_their_tasks(place: Path, deploy: Deploy) -> None:
+def test_retraining_automations_of_earlier_releases_go(folder: Path, deploy: Deploy) -> None:
     from prefect.client.orchestration import get_client
-    from prefect.events import emit_event
 
-    spec(place / "specs", "again-a")
-    spec(place / "specs", "again-b")
-    deploy("again", retrain_when_degraded=True)
+    from flows.deploying.automations import close_crashed
+    from flows.deploying.desired import environment_tag
+
+    spec(folder / "specs", "again")
+    retrain = close_crashed("again", 60).model_copy(update={"name": "softprompt again: retrain again"})
+    foreign = retrain.model_copy(update={"name": "retrain", "tags": [environment_tag("again")]})
     with get_client(sync_client=True) as client:
-        (found,) = client.read_automations_by_name("softprompt again: retrain again-a")
-    assert [str(action.deployment_id) for action in found.actions] == [str(deployment("again-a").id)]  # type: ignore[union-attr]
-    assert {action for action, _ in deploy("again", retrain_when_degraded=True).values()} == {"unchanged"}
-    time.sleep(2)  # the server's triggers read new automations in a moment
-    emit_event("softprompt.champion.degraded", resource={"prefect.resource.id": "softprompt.champion.again-a"})
-    (started,) = until(lambda: runs(deployment("again-a").id), 30)
-    assert started.parameters == {"spec": "specs/again-a.yaml"} and runs(deployment("again-b").id) == []
-    (place / "specs" / "again-a.yaml").unlink()
-    assert deploy("again", retrain_when_degraded=True)["softprompt again: retrain again-a"][0] == "removed"
-    assert deploy("again")["softprompt again: retrain again-b"][0] == "removed"
+        for automation in (retrain, foreign):
+            client.create_automation(automation)
+        assert deploy("again", "--dry-run")["softprompt again: retrain again"][0] == "removed"
+        assert deploy("again")["softprompt again: retrain again"][0] == "removed"
+        assert client.read_automations_by_name("softprompt again: retrain again") == []
+        assert len(client.read_automations_by_name("retrain")) == 1
+    assert "softprompt again: retrain again" not in deploy("again")
 
 
-def test_overlapping_runs_collapse_into_the_one_that_runs(place: Path, deploy: Deploy) -> None:
+def test_overlapping_runs_collapse_into_the_one_that_runs(folder: Path, deploy: Deploy) -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Pending
 
-    spec(place / "specs", "overlap")
+    spec(folder / "specs", "overlap")
     deploy("overlap")
     with get_client(sync_client=True) as client:
         first, second = (client.create_flow_run_from_deployment(deployment("overlap").id) for _ in range(2))
-        said = [client.set_flow_run_state(run.id, Pending()).state for run in (first, second)]
-    assert [state.name for state in said if state] == ["Pending", "Cancelled"]
+        states = [client.set_flow_run_state(run.id, Pending()).state for run in (first, second)]
+    assert [state.name for state in states if state] == ["Pending", "Cancelled"]
 
 
-def test_a_deployment_is_not_taken_from_under_a_run(place: Path, deploy: Deploy) -> None:
+def test_a_deployment_is_not_taken_from_under_a_run(folder: Path, deploy: Deploy) -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Completed, Pending, Running
 
-    spec(place / "specs", "busy", schedule=WEEKLY)
+    spec(folder / "specs", "busy", schedule=WEEKLY)
     deploy("busy")
     with get_client(sync_client=True) as client:
         run = client.create_flow_run_from_deployment(deployment("busy").id, name="long")
         for state in (Pending(), Running()):
             client.set_flow_run_state(run.id, state)
-        spec(place / "specs", "busy", schedule=WEEKLY, description="Other words.")
+        spec(folder / "specs", "busy", schedule=WEEKLY, description="Other words.")
         assert deploy("busy")["busy"][0] == "updated"
         assert deployment("busy").global_concurrency_limit.active_slots == 1  # the run still holds its place
 
-        (place / "specs" / "busy.yaml").unlink()
+        (folder / "specs" / "busy.yaml").unlink()
         action, detail = deploy("busy")["busy"]
         assert action == "updated" and "when run long has ended" in detail
         assert deployment("busy").schedules == []
@@ -247,14 +246,14 @@ def test_a_deployment_is_not_taken_from_under_a_run(place: Path, deploy: Deploy)
     assert deploy("busy")["busy"] == ("removed", "specs/busy.yaml no longer asks for it")
 
 
-def test_a_run_that_falls_silent_is_closed_and_one_that_ended_is_not(scheduling_server: str, place: Path) -> None:
+def test_a_run_that_falls_silent_is_closed_and_one_that_ended_is_not(scheduling_server: str, folder: Path) -> None:
     from prefect.client.orchestration import get_client
     from prefect.events import emit_event
     from prefect.events.related import tags_as_related_resources
     from prefect.states import Completed, Running
 
     from flows.deploying.automations import close_crashed
-    from flows.deploying.wanted import environment_tag
+    from flows.deploying.desired import environment_tag
     from flows.lifecycle import lifecycle
 
     tags = [environment_tag("silent")]
@@ -270,59 +269,59 @@ def test_a_run_that_falls_silent_is_closed_and_one_that_ended_is_not(scheduling_
         assert client.read_flow_run(done.id).state_name == "Promoted"
 
 
-def test_work_pools_are_made_from_our_templates(place: Path, deploy: Deploy, here: Callable[..., tuple[int, str, str]]) -> None:
-    spec(place / "specs", "pooled")
+def test_work_pools_are_made_from_our_templates(folder: Path, deploy: Deploy, here: Callable[..., tuple[int, str, str]]) -> None:
+    spec(folder / "specs", "pooled")
     for kind in ("process", "docker", "kubernetes"):
         pool = {"name": f"ours-{kind}", "type": kind, "base_job_template": str(TEMPLATES / f"{kind}.yaml")}
         settings: dict[str, Any] = {"work_pool": pool, "deployment_name": f"{{task}}-{kind}", "job_variables": {"threads": "3"}}
         first = deploy(kind, **settings)
         assert (first[f"ours-{kind}"], first[f"pooled-{kind}"][0]) == (("created", kind), "created")
         assert {action for action, _ in deploy(kind, **settings).values()} == {"unchanged"}
-        write_environment(place, kind, **{**settings, "job_variables": {"threads": "many"}})
+        write_environment(folder, kind, **{**settings, "job_variables": {"threads": "many"}})
         code, _, err = here("deploy", "-e", kind)
         assert code == 40 and "threads" in err, err
 
 
 def test_late_runs_collapse_into_one_and_the_next_comes_by_its_schedule(
-    scheduling_server: str, place: Path, deploy: Deploy, taught_base: Path
+    scheduling_server: str, folder: Path, deploy: Deploy, taught_base: Path
 ) -> None:
-    write_toy(place / "specs", taught_base, name="clock", schedule=EVERY_MINUTE)
+    write_toy(folder / "specs", taught_base, name="clock", schedule=EVERY_MINUTE)
     pool = {"name": "pool-clock", "base_job_template": str(TEMPLATES / "process.yaml")}
     deploy("clock", work_pool=pool, job_variables={"threads": "1"}, env={"PYTHONPATH": str(ROOT)})
-    made = deployment("clock")
+    created = deployment("clock")
     began = datetime.now(UTC)
     # What the scheduler would have left if nothing had been running for four minutes.
     late = {"start_time": (began - timedelta(minutes=4)).isoformat(), "end_time": began.isoformat()}
-    httpx.post(f"{scheduling_server}/deployments/{made.id}/schedule", json=late).raise_for_status()
-    missed = [run for run in runs(made.id) if run.expected_start_time < began]
+    httpx.post(f"{scheduling_server}/deployments/{created.id}/schedule", json=late).raise_for_status()
+    missed = [run for run in runs(created.id) if run.expected_start_time < began]
     assert len(missed) == 4 and all(run.auto_scheduled for run in missed)
 
     def ended() -> dict[str, list[Any]]:
-        found = [run for run in runs(made.id) if run.state.is_final()]
+        final = [run for run in runs(created.id) if run.state.is_final()]
         old = {run.id for run in missed}
-        return {"late": [run for run in found if run.id in old], "fresh": [run for run in found if run.id not in old]}
+        return {"late": [run for run in final if run.id in old], "next": [run for run in final if run.id not in old]}
 
-    with worker(place, "pool-clock") as log:
+    with worker(folder, "pool-clock") as log:
         until(lambda: len(ended()["late"]) == 4, 120, log.read_text)
-        (one,) = [run for run in ended()["late"] if run.state_name != "Cancelled"]
-        assert one.state_name == "Promoted"  # and not the outcome of a run in some other folder:
-        assert (place / ".softprompt" / "mlflow.db").is_file()
-        fresh = until(lambda: [run for run in ended()["fresh"] if run.state_name != "Cancelled"], 120, log.read_text)
-    assert fresh[0].auto_scheduled and fresh[0].expected_start_time.second == 0
-    assert fresh[0].state_name == "Unchanged"
+        (promoted,) = [run for run in ended()["late"] if run.state_name != "Cancelled"]
+        assert promoted.state_name == "Promoted"  # and not the outcome of a run in some other folder:
+        assert (folder / ".softprompt" / "mlflow.db").is_file()
+        following = until(lambda: [run for run in ended()["next"] if run.state_name != "Cancelled"], 120, log.read_text)
+    assert following[0].auto_scheduled and following[0].expected_start_time.second == 0
+    assert following[0].state_name == "Unchanged"
 
 
 @contextmanager
-def worker(place: Path, pool: str) -> Iterator[Path]:
+def worker(folder: Path, pool: str) -> Iterator[Path]:
     """``prefect worker start`` for one pool; gives its log. One run at a time, as on a small machine."""
-    elsewhere = place / "elsewhere"  # a worker need not stand in the folder of the specs
+    elsewhere = folder / "elsewhere"  # a worker need not stand in the folder of the specs
     elsewhere.mkdir()
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--limit", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1"}
-    with (place / "worker.log").open("w") as log:
+    with (folder / "worker.log").open("w") as log:
         process = subprocess.Popen(command, cwd=elsewhere, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        yield place / "worker.log"
+        yield folder / "worker.log"
     finally:
         end(process)
 
@@ -351,9 +350,9 @@ def test_without_a_server_it_ends_as_unavailable(
         assert code == 50 and "the Prefect server does not answer" in err
 
 
-def test_prefects_own_command_reads_our_prefect_yaml(place: Path) -> None:
-    (place / "deployments").mkdir()
-    (place / "deployments" / "prefect.yaml").write_text((ROOT / "deployments" / "prefect.yaml").read_text())
+def test_prefects_own_command_reads_our_prefect_yaml(folder: Path) -> None:
+    (folder / "deployments").mkdir()
+    (folder / "deployments" / "prefect.yaml").write_text((ROOT / "deployments" / "prefect.yaml").read_text())
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
 
@@ -361,14 +360,14 @@ def test_prefects_own_command_reads_our_prefect_yaml(place: Path) -> None:
         client.create_work_pool(WorkPoolCreate(name="softprompt-dev", type="process"))
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml"]
     done = subprocess.run(
-        command, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for path in (ROOT / "deployments" / "demo").glob("*.yaml"):
-        made = deployment(f"demo-{path.stem}")
-        assert made.parameters == {"spec": f"deployments/demo/{path.name}"}
-        assert (made.global_concurrency_limit.limit, made.concurrency_options.collision_strategy) == (1, "CANCEL_NEW")
-        assert str(place) not in json.dumps(made.pull_steps)
+        created = deployment(f"demo-{path.stem}")
+        assert created.parameters == {"spec": f"deployments/demo/{path.name}"}
+        assert (created.global_concurrency_limit.limit, created.concurrency_options.collision_strategy) == (1, "CANCEL_NEW")
+        assert str(folder) not in json.dumps(created.pull_steps)
     (schedule,) = deployment("demo-tickets").schedules
     assert schedule.schedule.cron == "0 3 * * 1"
     assert deployment("demo-fleet", flow="softprompt-fleet").parameters == {"specs": ["deployments/demo"]}

@@ -13,12 +13,13 @@ import pytest
 from mlflow.entities import Run
 from safetensors.torch import load_file, save_file
 
-from softprompt_core import registry
 from softprompt_core.errors import Outcome
-from softprompt_core.registry import tags
+from softprompt_core.lifecycle.result import LifecycleResult, exit_code
+from softprompt_core.settings import home
 from softprompt_core.soft_prompt import SoftPrompt
-from softprompt_core.stages import record
-from softprompt_core.stages.result import LifecycleResult, exit_code
+from softprompt_core.store import tags, versions
+from softprompt_core.store.connection import Store
+from softprompt_core.store.ledger import entries
 from tests.toy_task import toy, write_toy
 
 SHORT = {"max_steps": 4, "eval_every": 2, "batch_size": 16}
@@ -39,13 +40,13 @@ def run(*paths: Path, force: bool = False) -> list[LifecycleResult]:
 
 
 def mlflow_runs(name: str) -> list[Run]:
-    client = record.client()
-    experiment = client.get_experiment_by_name(f"softprompt/{name}")
-    return client.search_runs([experiment.experiment_id]) if experiment else []
+    store = Store.connect()
+    experiment = store.client.get_experiment_by_name(f"softprompt/{name}")
+    return store.client.search_runs([experiment.experiment_id]) if experiment else []
 
 
 def champion(name: str) -> int | None:
-    return registry.aliases(record.client(), name).get(tags.CHAMPION)
+    return versions.aliases(Store.connect(), name).get(tags.CHAMPION)
 
 
 def flow_run_id(result: LifecycleResult) -> str:
@@ -62,21 +63,9 @@ def flow_state(result: LifecycleResult) -> tuple[str, str]:
     return state.name, state.type.value
 
 
-def train_states(result: LifecycleResult) -> list[str]:
-    """Names of the final states of the train tasks; the server writes task runs down a moment after they have ended."""
-    import time
-
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter
-
-    for _ in range(100):
-        with get_client(sync_client=True) as client:
-            tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [flow_run_id(result)]}))
-        found = [task.state for task in tasks if task.name.startswith("train:")]
-        if found and all(state and state.is_final() for state in found):
-            break
-        time.sleep(0.1)
-    return [state.name for state in found]
+def trainings(name: str) -> dict[Path, int]:
+    """Files of finished trainings, and when each was written: a training that is not repeated writes none."""
+    return {file: file.stat().st_mtime_ns for file in (home() / "work" / name).glob("*/training-0.json")}
 
 
 class Story:
@@ -88,15 +77,18 @@ class Story:
         self.runs_after_first = len(mlflow_runs("toy"))
         (self.unchanged,) = run(path)
         self.runs_after_second = len(mlflow_runs("toy"))
+        self.first_training = trainings("toy")
         (self.awaiting,) = run(write_toy(folder, base, approval="required"))
-        self.aliases_while_awaiting = registry.aliases(record.client(), "toy")
+        self.aliases_while_awaiting = versions.aliases(Store.connect(), "toy")
         impossible = write_toy(folder, base, gates=IMPOSSIBLE)
         (self.rejected,) = run(impossible)
-        self.aliases_after_rejection = registry.aliases(record.client(), "toy")
+        self.aliases_after_rejection = versions.aliases(Store.connect(), "toy")
         (self.forced,) = run(impossible, force=True)
-        for file in (record.home() / "work" / "toy").glob("*/prompt-0.safetensors"):
+        self.training_after_forced = trainings("toy")
+        for file in (home() / "work" / "toy").glob("*/prompt-0.safetensors"):
             file.unlink()
         (self.without_files,) = run(impossible, force=True)
+        self.training_without_files = trainings("toy")
         self.spec = impossible
 
 
@@ -134,10 +126,11 @@ def test_a_gate_that_cannot_be_passed_rejects_and_the_champion_stays(story: Stor
     assert exit_code([story.rejected]) == 20 and exit_code([story.promoted, story.rejected, story.unchanged]) == 20
 
 
-def test_a_finished_training_is_taken_from_the_cache_unless_its_files_are_gone(story: Story) -> None:
-    assert train_states(story.promoted) == ["Completed"]
-    assert train_states(story.rejected) == train_states(story.forced) == ["Cached"]
-    assert train_states(story.without_files) == ["Completed"]
+def test_a_finished_training_is_not_repeated_unless_its_files_are_gone(story: Story) -> None:
+    assert len(story.first_training) == 1
+    assert story.training_after_forced == story.first_training  # approval and gates are no inputs of a training
+    assert story.training_without_files.keys() == story.first_training.keys()
+    assert story.training_without_files != story.first_training
     assert story.forced.scores == story.without_files.scores  # the same seed gives the same prompt again
     assert story.without_files.version == 5
 
@@ -152,7 +145,7 @@ def test_prefect_shows_the_gate_report_and_the_way_to_the_mlflow_run(story: Stor
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
-    from flows.handover import published
+    from flows.results import published
 
     wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id(story.promoted)]))
     with get_client(sync_client=True) as client:
@@ -164,8 +157,8 @@ def test_prefect_shows_the_gate_report_and_the_way_to_the_mlflow_run(story: Stor
 
 
 def test_the_mlflow_run_tells_a_reviewer_everything(story: Story) -> None:
-    client = record.client()
-    found = client.get_run(story.awaiting.run_id)
+    store = Store.connect()
+    found = store.client.get_run(story.awaiting.run_id)
     assert found.info.status == "FINISHED"
     assert found.data.tags[tags.OUTCOME] == "awaiting_approval"
     assert found.data.tags["mlflow.note.content"].startswith("toy: awaiting approval. Test accuracy ")
@@ -174,17 +167,17 @@ def test_the_mlflow_run_tells_a_reviewer_everything(story: Story) -> None:
         assert f"{scorer}/accuracy" in found.data.metrics, scorer
     assert found.data.metrics["test/accuracy"] == story.awaiting.scores["candidate"]
     assert {"train/loss", "validation/accuracy", "slice_film/accuracy"} <= set(found.data.metrics)
-    table = json.loads(Path(client.download_artifacts(found.info.run_id, "evaluation/examples.json")).read_text())
+    table = json.loads(Path(store.client.download_artifacts(found.info.run_id, "evaluation/examples.json")).read_text())
     assert {"id", "input", "gold", "predicted", "champion", "hard_prompt"} <= set(table["columns"]) and len(table["data"]) == 32
     for file in ("spec.yaml", "data/report.md", "training/curve.png", "evaluation/confusion.png", "gates/report.md"):
-        assert Path(client.download_artifacts(found.info.run_id, file)).stat().st_size > 0
-    version = registry.get(client, "toy", 2)
+        assert Path(store.client.download_artifacts(found.info.run_id, file)).stat().st_size > 0
+    version = versions.get(store, "toy", 2)
     assert version.run_id == found.info.run_id and version.tags[tags.OUTCOME] == "awaiting_approval"
 
 
 def test_the_ledger_has_one_entry_a_decision(story: Story) -> None:
-    entries = registry.history(record.client(), "toy")
-    assert [(e.action, e.candidate, e.previous_champion, e.status) for e in entries] == [
+    history = entries.history(Store.connect(), "toy")
+    assert [(e.action, e.candidate, e.previous_champion, e.status) for e in history] == [
         ("promote", 1, None, "completed"),
         ("await", 2, 1, "completed"),
         *(("reject", version, 1, "completed") for version in (3, 4, 5)),
@@ -202,7 +195,7 @@ def test_no_gates_reject_and_one_changed_row_trains_again(taught_base: Path, tmp
     data.write_text(data.read_text().replace("film", "book", 1))
     (third,) = run(path)
     assert (third.outcome, third.version) == (Outcome.REJECTED, 2)
-    assert train_states(third) == ["Completed"] and len(mlflow_runs("rows")) == 2
+    assert len(trainings("rows")) == len(mlflow_runs("rows")) == 2
 
 
 def test_a_bad_spec_and_a_name_that_is_taken_stop_nobody_else(story: Story, tmp_path: Path) -> None:
@@ -238,7 +231,7 @@ def test_of_several_seeds_the_best_on_validation_is_registered(taught_base: Path
     assert set(by_name) == {"seed 0", "seed 1"}
     assert all(r.data.tags["mlflow.parentRunId"] == parent.info.run_id for r in by_name.values())
     assert all(r.info.status == "FINISHED" for r in (parent, *by_name.values()))
-    (work,) = (record.home() / "work" / "seeds").iterdir()
+    (work,) = (home() / "work" / "seeds").iterdir()
 
     def best_check(seed: int) -> tuple[float, float]:
         history = json.loads((work / f"training-{seed}.json").read_text())["history"]
@@ -247,7 +240,7 @@ def test_of_several_seeds_the_best_on_validation_is_registered(taught_base: Path
     best = max((0, 1), key=best_check)
     assert best_check(0) != best_check(1)
     assert result.version is not None
-    folder = registry.download(record.client(), "seeds", result.version, tmp_path / "version")
+    folder = versions.download(Store.connect(), "seeds", result.version, tmp_path / "version")
     stored = SoftPrompt.load(folder / "soft_prompt.safetensors").digest
     assert [SoftPrompt.load(work / f"prompt-{seed}.safetensors").digest == stored for seed in (0, 1)] == [best == 0, best == 1]
 
@@ -263,24 +256,24 @@ def test_a_training_without_a_finite_prompt_is_diverged_and_registers_nothing(ta
     (left,) = mlflow_runs("nan")
     assert left.info.status == "FAILED" and left.data.tags[tags.OUTCOME] == "diverged"
     assert left.data.tags["mlflow.note.content"].startswith("nan: diverged.")
-    assert registry.list_versions(record.client(), "nan") == []
+    assert versions.list_versions(Store.connect(), "nan") == []
 
 
 def test_a_failure_that_nobody_foresaw_closes_the_run_and_does_not_stop_the_fleet(
     taught_base: Path, tmp_path: Path, story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import flows.lifecycle
+    from softprompt_core.lifecycle import steps
 
-    def bug(*_: Any) -> str:
+    def bug(task: Any, candidate: Any, champion: Any) -> None:
         raise KeyError("nobody thought of this")
 
-    monkeypatch.setattr(flows.lifecycle, "evaluate_prompt", bug)
+    monkeypatch.setattr(steps, "evaluate_candidate", bug)
     path = write_toy(tmp_path, taught_base, name="disk", training=SHORT)
     failed, other = run(path, story.spec)
     assert failed.outcome is Outcome.UNAVAILABLE and "KeyError: 'nobody thought of this' (traceback" in failed.reason
     assert other.outcome is Outcome.UNCHANGED
     assert [r.info.status for r in mlflow_runs("disk")] == ["FAILED"]
-    assert champion("disk") is None and registry.list_versions(record.client(), "disk") == []
+    assert champion("disk") is None and versions.list_versions(Store.connect(), "disk") == []
 
 
 @pytest.fixture
@@ -304,11 +297,11 @@ def test_a_champion_of_another_length_is_no_start_and_leaves_no_run(
 
 
 def test_the_flow_takes_plain_data_as_well(story: Story) -> None:
-    from flows.handover import Ended
+    from flows.final_states import FlowFailed
     from flows.lifecycle import lifecycle
 
     state = lifecycle({**toy("bundled"), "nmae": "toy"}, return_state=True)
     assert (state.name, state.type.value) == ("Invalid", "FAILED")
-    with pytest.raises(Ended, match="unknown key `nmae`"):  # what Prefect prints on a worker
+    with pytest.raises(FlowFailed, match="unknown key `nmae`"):  # what Prefect prints on a worker
         state.result()
     assert state.message is not None and "unknown key `nmae`; did you mean `name`?" in state.message

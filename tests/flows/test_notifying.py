@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from softprompt_core import registry
 from softprompt_core.errors import Outcome
-from softprompt_core.registry import tags
-from softprompt_core.stages import record
-from softprompt_core.stages.result import LifecycleResult
+from softprompt_core.lifecycle.result import LifecycleResult
+from softprompt_core.store import tags, versions
+from softprompt_core.store.connection import Store
 from tests.toy_task import write_toy
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -67,14 +66,14 @@ def save_block(name: str, url: str) -> str:
 
 @pytest.fixture
 def block(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> str:
-    found = save_block("inbox", inbox.address)
-    monkeypatch.setenv("SOFTPROMPT_NOTIFY_BLOCK", found)
-    return found
+    name = save_block("inbox", inbox.address)
+    monkeypatch.setenv("SOFTPROMPT_NOTIFY_BLOCK", name)
+    return name
 
 
 def result(outcome: Outcome, **changes: Any) -> LifecycleResult:
-    given = {"reason": "accuracy fell", "version": 3, "run_url": "http://mlflow/run", "prefect_url": "http://prefect/run"}
-    return LifecycleResult("sst2", outcome, **{**given, **changes})
+    fields = {"reason": "accuracy fell", "version": 3, "run_url": "http://mlflow/run", "prefect_url": "http://prefect/run"}
+    return LifecycleResult(task="sst2", outcome=outcome, **{**fields, **changes})
 
 
 def test_a_message_names_outcome_reason_and_links(inbox: Inbox, block: str) -> None:
@@ -122,15 +121,15 @@ def test_a_block_that_knows_async_only_is_waited_for(monkeypatch: pytest.MonkeyP
 
     from flows.notifying import notify
 
-    heard: list[str] = []
+    subjects: list[str] = []
 
     class OnlyAsync(NotificationBlock):
         async def notify(self, body: str, subject: str | None = None) -> None:
-            heard.append(f"{subject}")
+            subjects.append(f"{subject}")
 
     OnlyAsync().save("ours", overwrite=True)
     monkeypatch.setenv("SOFTPROMPT_NOTIFY_BLOCK", f"{OnlyAsync.get_block_type_slug()}/ours")
-    assert notify(result(Outcome.REJECTED)) and heard == ["sst2 version 3: rejected"]
+    assert notify(result(Outcome.REJECTED)) and subjects == ["sst2 version 3: rejected"]
 
 
 @pytest.mark.parametrize("broken", ["absent", "refused", "no server", "no messages"])
@@ -152,9 +151,9 @@ def test_a_message_that_cannot_be_sent_is_a_warning_without_the_address(
         name = "custom-webhook/absent"
     monkeypatch.setenv("SOFTPROMPT_NOTIFY_BLOCK", name)
     assert notify(result(Outcome.REJECTED)) is False
-    said = capsys.readouterr().err
-    assert f"through the block {name}" in said and "geheim" not in said
-    assert ("status 500" in said) == (broken == "refused")
+    warning = capsys.readouterr().err
+    assert f"through the block {name}" in warning and "geheim" not in warning
+    assert ("status 500" in warning) == (broken == "refused")
 
 
 def test_a_lifecycle_sends_one_message_and_a_broken_block_changes_no_outcome(
@@ -167,12 +166,12 @@ def test_a_lifecycle_sends_one_message_and_a_broken_block_changes_no_outcome(
     spec = write_toy(tmp_path, taught_base, name="told", training=SHORT, gates=never, schedule=schedule)
     bad = tmp_path / "bad.yaml"
     bad.write_text("name: [\n")
-    found = run_fleet([spec, bad], force=False)
-    assert [one.outcome for one in found] == [Outcome.REJECTED, Outcome.INVALID]
-    assert [one["subject"] for one in inbox.received] == ["bad: invalid", "told version 1: rejected"]
-    assert f"MLflow: {found[0].run_url}" in inbox.received[1]["body"]
+    results = run_fleet([spec, bad], force=False)
+    assert [each.outcome for each in results] == [Outcome.REJECTED, Outcome.INVALID]
+    assert [message["subject"] for message in inbox.received] == ["bad: invalid", "told version 1: rejected"]
+    assert f"MLflow: {results[0].run_url}" in inbox.received[1]["body"]
     # What `softprompt status` reads the next run from.
-    assert registry.get(record.client(), "told", 1).tags[tags.SCHEDULE] == "0 3 * * 1 Europe/Berlin"
+    assert versions.get(Store.connect(), "told", 1).tags[tags.SCHEDULE] == "0 3 * * 1 Europe/Berlin"
     monkeypatch.setenv("SOFTPROMPT_NOTIFY_BLOCK", "custom-webhook/absent")
     (again,) = run_fleet([spec], force=True)
     assert again.outcome is Outcome.REJECTED and len(inbox.received) == 2

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
-from softprompt_core import registry
-from softprompt_core.registry import Stores, connect, tags
-from softprompt_core.stages import record, rejudging
+from softprompt_core.decisions import reevaluate
+from softprompt_core.errors import Outcome
+from softprompt_core.store import tags, versions
+from softprompt_core.store.connection import Store
+from softprompt_core.store.ledger import entries, recording
+from softprompt_core.store.ledger.recording import NewDecision
 from tests.toy_task import write_toy
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +26,7 @@ ANYTHING = [{"metric": "accuracy", "at_least": 0.01}]
 NO_WORSE = [{"metric": "accuracy", "at_least": 0.8}, {"metric": "accuracy", "versus": "champion", "margin": 0.1}]
 BETTER = [{"metric": "accuracy", "at_least": 0.8}, {"metric": "accuracy", "versus": "champion", "at_least_by": 0.2}]
 Command = Callable[..., tuple[int, str, str]]
-SAID = ("--by", "ann", "--reason")
+BY_ANN = ("--by", "ann", "--reason")
 
 
 def run(*paths: Path) -> list[str]:
@@ -46,7 +49,7 @@ def flip_labels(folder: Path, share: float) -> None:
 
 
 def aliases(name: str) -> dict[str, int]:
-    return registry.aliases(record.client(), name)
+    return versions.aliases(Store.connect(), name)
 
 
 @pytest.fixture
@@ -73,7 +76,7 @@ def test_bad_labels_are_rejected_a_better_prompt_is_promoted_and_rolled_back(
     assert run(better) == ["promoted"]
     assert aliases("story") == {"champion": 3, "previous": 1, "challenger": 2}
 
-    code, out, _ = here("registry", "rollback", "story", *SAID, "customers complain")
+    code, out, _ = here("registry", "rollback", "story", *BY_ANN, "customers complain")
     assert (code, out.splitlines()) == (0, ["story: champion is version 1, it was version 3", "rolled back"])
     assert aliases("story") == {"champion": 1, "challenger": 2}
     (*_, last) = json.loads(here("registry", "history", "story", "--json")[1])
@@ -89,24 +92,24 @@ def test_bad_labels_are_rejected_a_better_prompt_is_promoted_and_rolled_back(
     assert (listed["champion"], listed["newest"], listed["newest_note"]) == (1, 3, "rolled back")
     assert run(better) == ["unchanged"]  # the next scheduled run does not bring it back
 
-    code, _, err = here("registry", "rollback", "story", *SAID, "further")
+    code, _, err = here("registry", "rollback", "story", *BY_ANN, "further")
     assert code == 40 and "there is no earlier champion" in err
-    code, _, err = here("registry", "promote", "story", 2, *SAID, "I like it")
+    code, _, err = here("registry", "promote", "story", 2, *BY_ANN, "I like it")
     assert code == 40 and "was rejected" in err and "--override" in err
-    code, out, _ = here("registry", "promote", "story", 3, *SAID, "the complaint was wrong")
+    code, out, _ = here("registry", "promote", "story", 3, *BY_ANN, "the complaint was wrong")
     assert (code, out.splitlines()[-1]) == (0, "promoted") and "✓ accuracy no worse than the champion" in out
     assert aliases("story") == {"champion": 3, "previous": 1, "challenger": 2}
-    assert tags.WITHDRAWN not in registry.get(record.client(), "story", 3).tags
-    assert here("registry", "promote", "story", 2, *SAID, "a test", "--override")[0] == 0
-    assert registry.history(record.client(), "story")[-1].override
+    assert tags.WITHDRAWN not in versions.get(Store.connect(), "story", 3).tags
+    assert here("registry", "promote", "story", 2, *BY_ANN, "a test", "--override")[0] == 0
+    assert entries.history(Store.connect(), "story")[-1].override
     assert "promote (override)" in here("registry", "history", "story")[1]
 
     code, out, _ = here("registry", "prune", "story", "--keep", 0)
     assert code == 0 and "would delete 1" in out  # version 1; 2 is champion, 3 previous
     assert here("registry", "prune", "story", "--keep", 0, "--yes")[0] == 40
-    assert json.loads(here("registry", "prune", "story", "--keep", 0, "--yes", *SAID, "tidy", "--json")[1])["deleted"] == [1]
-    assert [v.version for v in registry.list_versions(record.client(), "story")] == [3, 2]
-    assert registry.history(record.client(), "story")[-1].deleted == (1,)
+    assert json.loads(here("registry", "prune", "story", "--keep", 0, "--yes", *BY_ANN, "tidy", "--json")[1])["deleted"] == [1]
+    assert [v.version for v in versions.list_versions(Store.connect(), "story")] == [3, 2]
+    assert entries.history(Store.connect(), "story")[-1].deleted == (1,)
 
 
 def test_an_approval_that_has_gone_stale_runs_the_gates_again(
@@ -123,28 +126,28 @@ def test_an_approval_that_has_gone_stale_runs_the_gates_again(
     assert "gates will run again" in here("registry", "pending", "stale")[1]
 
     # Better than version 1 by far, but not than version 3, which came meanwhile.
-    code, out, _ = here("registry", "approve", "stale", 2, *SAID, "looks good")
+    code, out, _ = here("registry", "approve", "stale", 2, *BY_ANN, "looks good")
     assert code == 20 and out.splitlines()[-1] == "rejected"
     assert "the gates ran again because the champion is version 3 by now" in out and "ann had said: looks good" in out
     assert aliases("stale") == {"champion": 3, "previous": 1, "challenger": 2}
-    client = record.client()
+    store = Store.connect()
     code, out, _ = here("gates", "explain", "stale", 2)
     assert code == 0 and "same verdict" in out, "the decision that counts is the second one, and it can be replayed"
-    kept = registry.get(client, "stale", 2)
-    assert Path(client.download_artifacts(kept.run_id, "gates/again-champion-3.json")).stat().st_size > 0
+    kept = versions.get(store, "stale", 2)
+    assert Path(store.client.download_artifacts(kept.run_id, "gates/again-champion-3.json")).stat().st_size > 0
     assert here("registry", "pending", "stale")[1] == "nothing waits for approval\n"
-    code, _, err = here("registry", "approve", "stale", 2, *SAID, "again")
+    code, _, err = here("registry", "approve", "stale", 2, *BY_ANN, "again")
     assert code == 40 and "does not wait for approval, it is rejected" in err
 
     # The answers that both gave to the same rows are stored; scoring all again leads to the same verdict.
-    stored, _ = rejudging.judge_again(client, kept, 3)
+    stored, _ = reevaluate.reevaluate(store, kept, 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rejudging, "_same_rows", lambda *_: False)
-        again, _ = rejudging.judge_again(client, kept, 3)
-    assert again.to_json() == stored.to_json() and not again.passed
+        patch.setattr(reevaluate, "_same_rows", lambda *_: False)
+        again, _ = reevaluate.reevaluate(store, kept, 3)
+    assert again == stored and not again.passed
     with monkeypatch.context() as patch:
-        patch.setattr(rejudging, "_scored_again", None)  # it is not needed
-        assert rejudging.judge_again(client, kept, 1)[0].passed
+        patch.setattr(reevaluate, "_scored_again", None)  # it is not needed
+        assert reevaluate.reevaluate(store, kept, 1)[0].passed
 
     # The form in Prefect's pages does what the command does.
     assert run(spec(6, gates=NO_WORSE, approval="required")) == ["awaiting_approval"]
@@ -152,30 +155,30 @@ def test_an_approval_that_has_gone_stale_runs_the_gates_again(
 
     state = approval(name="stale", version=4, decision="approve", by=" ", reason="fine", return_state=True)
     assert (state.name, state.type.value) == ("Invalid", "FAILED") and "who decided" in (state.message or "")
-    assert here("registry", "rollback", "stale", *SAID, "to the weak one")[0] == 0
+    assert here("registry", "rollback", "stale", *BY_ANN, "to the weak one")[0] == 0
     state = approval(name="stale", version=4, decision="approve", by="bob", reason="better", return_state=True)
     assert (state.name, state.type.value) == ("Promoted", "COMPLETED"), state.message
     assert aliases("stale") == {"champion": 4, "previous": 1}
-    entry = registry.history(client, "stale")[-1]
+    entry = entries.history(store, "stale")[-1]
     assert (entry.action, entry.by) == ("approve", "bob") and entry.reason.startswith("better (the gates ran again because")
 
     # A version that nobody approved in time is not decided about: the task runs again.
     late = spec(7, gates=NO_WORSE, approval="required", approval_expires_days=1)
     assert run(late) == ["awaiting_approval"]
     assert run(late) == ["unchanged"]
-    client.set_model_version_tag("stale", "5", tags.APPROVAL_EXPIRES, "2020-01-01T00:00:00+00:00")
-    code, _, err = here("registry", "approve", "stale", 5, *SAID, "late")
+    store.client.set_model_version_tag("stale", "5", tags.APPROVAL_EXPIRES, "2020-01-01T00:00:00+00:00")
+    code, _, err = here("registry", "approve", "stale", 5, *BY_ANN, "late")
     assert code == 40 and "its approval expired on 2020-01-01" in err and "run the task again" in err
     assert "expired" in here("registry", "pending", "stale")[1]
     assert run(late) == ["awaiting_approval"]
-    assert here("registry", "reject", "stale", 5, *SAID, "too late")[:1] == (0,)
+    assert here("registry", "reject", "stale", 5, *BY_ANN, "too late")[:1] == (0,)
 
     # Scored again, on data that are not those any more: refused.
     flip_labels(tmp_path, 0.3)
-    assert here("registry", "rollback", "stale", *SAID, "once more")[0] == 0
+    assert here("registry", "rollback", "stale", *BY_ANN, "once more")[0] == 0
     with monkeypatch.context() as patch:
-        patch.setattr(rejudging, "_same_rows", lambda *_: False)
-        code, _, err = here("registry", "approve", "stale", 6, *SAID, "fine")
+        patch.setattr(reevaluate, "_same_rows", lambda *_: False)
+        code, _, err = here("registry", "approve", "stale", 6, *BY_ANN, "fine")
     assert code == 40 and "the data is not what it was evaluated with any more" in err
     assert aliases("stale")["champion"] == 1
 
@@ -206,33 +209,21 @@ def test_the_form_can_be_loaded_from_its_file_as_a_runner_does() -> None:
 @pytest.fixture
 def three_versions(empty_home: Path) -> Path:
     """A task whose training is broken: versions without files, of a base that is nowhere. 1 was champion, 2 is, 3 waits."""
-    stores = Stores(f"sqlite:///{empty_home / 'mlflow.db'}", None, None, empty_home)
-    client = connect(stores)
-    client.create_registered_model("bare")
+    store = Store.connect()
+    store.client.create_registered_model("bare")
     for base in ("a", "a", "b"):
         given = {tags.STATUS: tags.REGISTERED, tags.BASE_FINGERPRINT: base * 64}
-        client.create_model_version("bare", (empty_home / "nothing").as_uri(), tags=given)
-    from softprompt_core.errors import Outcome
-
+        store.client.create_model_version("bare", (empty_home / "nothing").as_uri(), tags=given)
     for version, champion, outcome in ((1, None, Outcome.PROMOTED), (2, 1, Outcome.PROMOTED), (3, 2, Outcome.AWAITING_APPROVAL)):
-        registry.record_decision(
-            client,
-            stores,
-            name="bare",
-            version=version,
-            expected_champion=champion,
-            outcome=outcome,
-            by="a test",
-            reason="gates",
-            evidence=registry.Evidence("0" * 32, "f" * 64),
-        )
+        evidence = entries.EvidenceRef("0" * 32, "f" * 64)
+        recording.record_decision(store, NewDecision("bare", version, champion, outcome, "a test", "gates", evidence))
     return empty_home
 
 
 def test_rollback_and_approval_load_no_model_libraries(three_versions: Path) -> None:
     commands = [
-        ["approve", "bare", "3", *SAID, "fine"],
-        ["rollback", "bare", *SAID, "it was not", "--other-base"],
+        ["approve", "bare", "3", *BY_ANN, "fine"],
+        ["rollback", "bare", *BY_ANN, "it was not", "--other-base"],
         ["history", "bare"],
     ]
     code = f"""
@@ -255,23 +246,23 @@ for command in {commands!r}:
 
 
 def test_a_rollback_to_another_base_or_to_what_never_was_champion_is_refused(three_versions: Path, here: Command) -> None:
-    code, _, err = here("registry", "rollback", "bare", "--to", 3, *SAID, "x")
+    code, _, err = here("registry", "rollback", "bare", "--to", 3, *BY_ANN, "x")
     assert code == 40 and "was never champion" in err
-    assert here("registry", "approve", "bare", 3, *SAID, "fine")[0] == 0
-    code, _, err = here("registry", "rollback", "bare", *SAID, "back")
+    assert here("registry", "approve", "bare", 3, *BY_ANN, "fine")[0] == 0
+    code, _, err = here("registry", "rollback", "bare", *BY_ANN, "back")
     assert code == 40 and "was trained for another base (aaaaaaaa) than the champion's (bbbbbbbb)" in err
     assert aliases("bare") == {"champion": 3, "previous": 2}
-    assert here("registry", "rollback", "bare", "--to", 1, *SAID, "back", "--other-base")[0] == 0
+    assert here("registry", "rollback", "bare", "--to", 1, *BY_ANN, "back", "--other-base")[0] == 0
     assert aliases("bare") == {"champion": 1}
     for wrong, words in (((99,), "does not exist any more"), ((1,), "is the champion already")):
-        code, _, err = here("registry", "rollback", "bare", "--to", *wrong, *SAID, "x")
+        code, _, err = here("registry", "rollback", "bare", "--to", *wrong, *BY_ANN, "x")
         assert code == 40 and words in err
     assert here("registry", "rollback", "bare", "--by", "ann", "--reason", " ")[0] == 40
     assert here("registry", "rollback", "bare", "--by", "ann")[0] == 2
 
 
 def test_a_person_must_be_named_and_only_what_waits_can_be_decided(three_versions: Path, here: Command) -> None:
-    before = registry.history(record.client(), "bare")
+    before = entries.history(Store.connect(), "bare")
     for command in (("approve", "bare", 3, "--by", "ann"), ("reject", "bare", 3, "--reason", "x")):
         assert here("registry", *command)[0] == 2
     for by, reason, words in ((" ", "x", "name of who decided"), ("ann", " ", "needs a reason")):
@@ -284,29 +275,29 @@ def test_a_person_must_be_named_and_only_what_waits_can_be_decided(three_version
         ("promote", 2, "is the champion already"),
         ("approve", 9, "no such version"),
     ):
-        code, _, err = here("registry", verb, "bare", version, *SAID, "x")
+        code, _, err = here("registry", verb, "bare", version, *BY_ANN, "x")
         assert code == 40 and words in err, err
-    assert registry.history(record.client(), "bare") == before
-    code, out, _ = here("registry", "reject", "bare", 3, *SAID, "too slow", "--json")
+    assert entries.history(Store.connect(), "bare") == before
+    code, out, _ = here("registry", "reject", "bare", 3, *BY_ANN, "too slow", "--json")
     assert code == 0 and json.loads(out)["outcome"] == "rejected"
-    assert registry.history(record.client(), "bare")[-1].reason == "too slow"
+    assert entries.history(Store.connect(), "bare")[-1].reason == "too slow"
 
 
 def test_a_champion_moved_by_hand_is_said_everywhere_and_repaired(three_versions: Path, here: Command) -> None:
-    client = record.client()
-    client.set_registered_model_alias("bare", tags.CHAMPION, "1")
+    store = Store.connect()
+    store.client.set_registered_model_alias("bare", tags.CHAMPION, "1")
     words = "champion was moved by hand: it is version 1, the ledger has version 2"
     for command in (("registry", "list"), ("registry", "show", "bare"), ("registry", "history", "bare"), ("doctor",)):
         code, out, _ = here(*command)
         assert code == 0 and words in " ".join(out.split()), command
-    code, _, err = here("registry", "approve", "bare", 3, *SAID, "fine")
+    code, _, err = here("registry", "approve", "bare", 3, *BY_ANN, "fine")
     assert code == 50 and "the gates must run again" in err and "bare version 3: its files cannot be read" in err
     code, out, _ = here("doctor", "--repair")
     assert code == 0 and "moved by hand version 1 is completed" in " ".join(out.split())
     out = here("registry", "history", "bare")[1]
     assert "moved by hand" in out
     assert "moved by hand" not in here("registry", "show", "bare")[1]
-    client.set_registered_model_tag("bare", f"{tags.LEDGER_PREFIX}yesterday", "somebody's own words")
+    store.client.set_registered_model_tag("bare", f"{tags.LEDGER_PREFIX}yesterday", "somebody's own words")
     code, out, _ = here("registry", "list")
     assert code == 0 and "this ledger entry cannot be read" in out
     assert here("doctor")[0] == 50

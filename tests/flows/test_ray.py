@@ -26,7 +26,7 @@ from tests.services.ray_node import RayNode
 from tests.toy_task import write_toy
 
 pytestmark = [
-    pytest.mark.skipif(find_spec("prefect_ray") is None, reason="the extra `ray` is not installed"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray` is not installed"),
     pytest.mark.timeout(900),  # the first test waits for the whole story
 ]
 
@@ -37,32 +37,32 @@ LONG = {"max_steps": STEPS, "eval_every": 50, "batch_size": 16, "patience": 1000
 
 
 class Command:
-    """``softprompt`` in a process of its own, with what it says on stderr."""
+    """``softprompt`` in a process of its own, with its lines on stderr."""
 
     def __init__(self, environment: dict[str, str], *arguments: str | Path) -> None:
         command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self.said.append(line)
+            self.lines.append(line)
 
     def until(self, condition: Callable[[], Any], seconds: float = 300) -> Any:
-        give_up = time.monotonic() + seconds
-        while not (found := condition()):
-            assert self._process.poll() is None and time.monotonic() < give_up, "".join(self.said)
+        deadline = time.monotonic() + seconds
+        while not (value := condition()):
+            assert self._process.poll() is None and time.monotonic() < deadline, "".join(self.lines)
             time.sleep(0.05)
-        return found
+        return value
 
-    def words(self, pattern: str) -> list[str]:
-        """What the group in the pattern matched in the lines so far."""
-        return [match[1] for line in list(self.said) if (match := re.search(pattern, line))]
+    def matches(self, pattern: str) -> set[str]:
+        """What the group in the pattern matched in the lines so far. Where nodes share a machine Ray prints lines twice."""
+        return {match[1] for line in list(self.lines) if (match := re.search(pattern, line))}
 
     def ended(self) -> tuple[int, Any]:
         assert self._process.stdout is not None
@@ -108,7 +108,7 @@ class Story:
         command = Command(self.environment, "fleet", folder, "--ray", "--json", "--junit", folder / "junit.xml")
         self.steps: dict[str, int] = {}
         for name in ("ray-one", "ray-two"):
-            (pid,) = command.until(lambda name=name: command.words(rf"{name}: on worker .*process (\d+)\)"))
+            (pid,) = command.until(lambda name=name: command.matches(rf"{name}: on worker .*process (\d+)"))
             (checkpoint,) = command.until(lambda name=name: list(self.home.glob(f"work/{name}/*/checkpoint-0.safetensors")))
             os.kill(int(pid), signal.SIGSTOP)  # no other checkpoint between the look and the end
             self.steps[name] = step_of(checkpoint)
@@ -117,7 +117,7 @@ class Story:
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)  # after its node too: while it is stopped it does not notice
         self.code, self.results = command.ended()
-        self.said, self.junit = command.said, (folder / "junit.xml").read_text()
+        self.lines, self.junit = command.lines, (folder / "junit.xml").read_text()
 
     def _seeds(self, folder: Path, base: Path) -> None:
         path = write_toy(folder, base, name="ray-seeds", training={**LONG, "seeds": 2})
@@ -127,12 +127,12 @@ class Story:
         path = write_toy(folder, base, name="ray-sweep", training={**LONG, "max_steps": 4})
         command = Command(self.environment, "sweep", path, "--grid", "prompt.length=1,2", "--ray", "--json")
         self.sweep_code, self.swept = command.ended()
-        self.sweep_said = command.said
+        self.sweep_lines = command.lines
 
     def began(self, name: str) -> set[int]:
         """The steps that processes began the training at, or after. Where nodes share a machine Ray prints lines twice."""
         first: dict[str, int] = {}
-        for line in self.said:
+        for line in self.lines:
             if match := re.search(rf"pid=(\d+).* {name} seed 0: step (\d+)/", line):
                 first.setdefault(match[1], int(match[2]))
         return set(first.values())
@@ -141,7 +141,7 @@ class Story:
         import httpx
 
         runs = httpx.post(f"{self.prefect}/flow_runs/filter", json={}).json()
-        self.task_runs = httpx.post(f"{self.prefect}/task_runs/filter", json={}).text
+        self.prefect_records = json.dumps(runs) + httpx.post(f"{self.prefect}/task_runs/filter", json={}).text
         return {name: sorted(run["state"]["name"] for run in runs if run["name"] == name) for name in {r["name"] for r in runs}}
 
     def prompt(self, name: str, seed: int = 0) -> Any:
@@ -168,7 +168,7 @@ def test_every_task_of_a_fleet_ends_in_one_outcome_whatever_happens_to_another(s
         ("ray-one", "promoted", 1),
         ("ray-two", "promoted", 1),
         ("ray-waits", "rejected", 1),
-    ], "".join(story.said)
+    ], "".join(story.lines)
     assert story.code == 40 and story.junit.count("<testcase") == 4
 
 
@@ -183,23 +183,23 @@ def test_a_dead_process_or_node_costs_no_more_than_what_came_after_the_last_chec
 
 
 def test_a_worker_loads_a_base_once(story: Story) -> None:
-    def counts(said: list[str]) -> set[tuple[int, int]]:
-        found = [re.search(r"worker \d+ .*: items (\d+), bases loaded (\d+)", line) for line in said]
-        return {(int(match[1]), int(match[2])) for match in found if match}
+    def counts(lines: list[str]) -> set[tuple[int, int]]:
+        matches = [re.search(r"worker .*: items (\d+), bases loaded (\d+)", line) for line in lines]
+        return {(int(match[1]), int(match[2])) for match in matches if match}
 
-    assert all(loaded <= 1 for _, loaded in counts(story.said)) and counts(story.said)
+    assert all(loaded <= 1 for _, loaded in counts(story.lines)) and counts(story.lines)
     # By then one node with one core is left, and both points are its.
-    assert counts(story.sweep_said) == {(2, 1)}
+    assert counts(story.sweep_lines) == {(2, 1)}
 
 
 def test_prefect_and_mlflow_show_what_became_of_the_killed_runs(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     assert story.flow_runs["ray-one"] == story.flow_runs["ray-two"] == ["Crashed", "Promoted"]
     assert story.flow_runs["ray-waits"] == ["Rejected"]
-    assert "ray worker 1" in story.task_runs and "a secret" not in story.task_runs
+    assert "ray worker: " in story.prefect_records and "a secret" not in story.prefect_records
     monkeypatch.setenv("SOFTPROMPT_HOME", str(story.home))
-    from softprompt_core.stages import record
+    from softprompt_core.store.connection import Store
 
-    client = record.client()
+    client = Store.connect().client
     for name in ("ray-one", "ray-two"):
         experiment = client.get_experiment_by_name(f"softprompt/{name}")
         assert sorted(run.info.status for run in client.search_runs([experiment.experiment_id])) == ["FINISHED", "KILLED"]
@@ -215,7 +215,7 @@ def test_seeds_need_no_other_worker_than_the_one_that_has_the_lifecycle(story: S
 
 def test_points_of_a_sweep_are_trained_by_workers(story: Story) -> None:
     assert story.sweep_code == 0, story.swept
-    labels = {match[1] for line in story.sweep_said if (match := re.search(r"(ray-sweep, .*): on worker", line))}
+    labels = {match[1] for line in story.sweep_lines if (match := re.search(r"(ray-sweep, .*): on worker", line))}
     assert labels == {"ray-sweep, prompt.length=1", "ray-sweep, prompt.length=2"}
     assert [(point["settings"], len(point["seeds"])) for point in story.swept["points"]] == [
         ({"prompt.length": 1}, 1),

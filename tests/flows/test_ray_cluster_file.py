@@ -15,23 +15,23 @@ pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray
 FILE = Path(__file__).parents[2] / "deployments" / "ray" / "cluster.yaml"
 
 
-def given() -> dict[str, Any]:
-    value: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return value
+def cluster_file() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return content
 
 
 def test_ray_accepts_the_cluster_file() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    config = prepare_config(given())
+    config = prepare_config(cluster_file())
     validate_config(config)
-    assert config["max_workers"] == len(given()["provider"]["worker_ips"])
+    assert config["max_workers"] == len(cluster_file()["provider"]["worker_ips"])
     with pytest.raises(Exception, match="imag"):  # so the schema does look
         validate_config({**config, "docker": {"imag": "softprompt-lifecycle"}})
 
 
 def test_every_machine_has_the_shared_storage_and_the_driver_knows_its_settings() -> None:
-    docker = given()["docker"]
+    docker = cluster_file()["docker"]
     variables = dict(
         line.removeprefix("--env ").split("=", 1)
         for line in docker["run_options"] + docker["head_run_options"]

@@ -13,11 +13,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from softprompt_core import registry
 from softprompt_core.errors import Outcome
-from softprompt_core.registry import Evidence, tags
-from softprompt_core.stages import record
-from softprompt_core.stages.fleet_status import next_run
+from softprompt_core.operations.status import next_run
+from softprompt_core.store import runs, tags, versions
+from softprompt_core.store.connection import Store
+from softprompt_core.store.ledger import recording
+from softprompt_core.store.ledger.entries import EvidenceRef
+from softprompt_core.store.ledger.recording import NewDecision
 
 ROOT = Path(__file__).parents[2]
 NASTY = '<script>alert("x")<script> & co'
@@ -26,48 +28,39 @@ Run = Callable[..., tuple[int, str, str]]
 
 def version(name: str, outcome: Outcome, schedule: str | None = None) -> int:
     """A version with no files, decided about as a lifecycle would."""
-    client, stores = record.client(), record.stores()
-    known = registry.registered_model(client, name)
-    if known is None:
-        client.create_registered_model(name, tags={tags.TASK: name})
+    store = Store.connect()
+    if versions.registered_model(store, name) is None:
+        store.client.create_registered_model(name, tags={tags.TASK: name})
     given = {tags.STATUS: tags.REGISTERED, **({tags.SCHEDULE: schedule} if schedule else {})}
-    made = int(client.create_model_version(name, "s3://nowhere/x", tags=given).version)
-    registry.record_decision(
-        *(client, stores),
-        name=name,
-        version=made,
-        expected_champion=registry.aliases(client, name).get(tags.CHAMPION),
-        outcome=outcome,
-        by="a test",
-        reason="as told",
-        evidence=Evidence("", ""),
-    )
-    return made
+    number = int(store.client.create_model_version(name, "s3://nowhere/x", tags=given).version)
+    champion = versions.aliases(store, name).get(tags.CHAMPION)
+    recording.record_decision(store, NewDecision(name, number, champion, outcome, "a test", "as told", EvidenceRef("", "")))
+    return number
 
 
-def say_health(name: str, health: str, about: int, reason: str = "accuracy fell") -> None:
-    said = {
+def set_health(name: str, health: str, about: int, reason: str = "accuracy fell") -> None:
+    note = {
         tags.HEALTH: health,
         tags.HEALTH_VERSION: str(about),
         tags.HEALTH_REASON: reason,
         tags.HEALTH_AT: "2026-02-03T04:05:06",
     }
-    for key, value in said.items():
-        record.client().set_registered_model_tag(name, key, value)
+    for key, value in note.items():
+        Store.connect().client.set_registered_model_tag(name, key, value)
 
 
 @pytest.fixture
 def fleet(empty_home: Path) -> Path:
     """Four tasks: fine, degraded with a version that waits, turned down without a champion, and diverged before any version."""
     version("fine", Outcome.PROMOTED, "30 4 * * 1 Europe/Berlin")
-    say_health("fine", "healthy", 1)
+    set_health("fine", "healthy", 1)
     version("waits", Outcome.PROMOTED)
     version("waits", Outcome.AWAITING_APPROVAL)
-    say_health("waits", "degraded", 1, NASTY)
+    set_health("waits", "degraded", 1, NASTY)
     version("weak", Outcome.REJECTED)
-    experiment = registry.experiment_id(record.client(), "wild", record.stores())
-    run = registry.start_run(record.client(), experiment, "wild", {tags.TASK: "wild"})
-    registry.finish(record.client(), run, Outcome.DIVERGED, "")
+    store = Store.connect()
+    run = runs.start_run(store, runs.experiment_id(store, "wild"), "wild", {tags.TASK: "wild"})
+    runs.finish(store, run, Outcome.DIVERGED, "")
     return empty_home
 
 
@@ -92,14 +85,14 @@ def test_json_says_how_every_task_stands(fleet: Path, here: Run) -> None:
 def test_a_task_tried_again_with_success_is_not_diverged_any_more(fleet: Path, here: Run) -> None:
     version("wild", Outcome.PROMOTED)
     # Decisions are kept to the second; the clock of runs is finer.
-    client = record.client()
-    client.set_model_version_tag("wild", "1", tags.DECIDED_AT, datetime.now(UTC).isoformat())
+    store = Store.connect()
+    store.client.set_model_version_tag("wild", "1", tags.DECIDED_AT, datetime.now(UTC).isoformat())
     (found,) = json.loads(here("status", "wild", "--json")[1])
     assert (found["last_outcome"], found["attention"]) == ("promoted", [])
 
 
 def test_a_champion_moved_by_hand_is_told(fleet: Path, here: Run) -> None:
-    record.client().set_registered_model_alias("waits", tags.CHAMPION, "2")
+    Store.connect().client.set_registered_model_alias("waits", tags.CHAMPION, "2")
     code, out, _ = here("status")
     assert code == 0
     assert "! waits: champion was moved by hand: it is version 2, the ledger has version 1" in out
@@ -114,8 +107,8 @@ def test_the_table_marks_what_needs_a_look_and_sums_up(fleet: Path, here: Run) -
 
 
 def test_the_page_escapes_and_needs_nothing_else(fleet: Path, here: Run, tmp_path: Path) -> None:
-    client = record.client()
-    client.create_registered_model(NASTY, tags={tags.TASK: NASTY})
+    store = Store.connect()
+    store.client.create_registered_model(NASTY, tags={tags.TASK: NASTY})
     page = tmp_path / "fleet.html"
     code, _, _ = here("status", "--html", page)
     text = page.read_text(encoding="utf-8")
@@ -142,7 +135,7 @@ def test_registry_list_and_show_tell_the_health(fleet: Path, here: Run, monkeypa
     assert listed == {"fine": "healthy", "waits": "degraded", "weak": None}
     assert "degraded" in here("registry", "list")[1]
     # The versions of these tests have no files that could be counted.
-    monkeypatch.setattr(registry, "version_size_bytes", lambda *_: 0)
+    monkeypatch.setattr(versions, "version_size_bytes", lambda *_: 0)
     assert "degraded (version 1, 2026-02-03T04:05:06): <script>" in here("registry", "show", "waits")[1]
     assert "not looked at yet" in here("registry", "show", "weak")[1]
 

@@ -19,10 +19,10 @@ from mlflow.entities import Run
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from softprompt_core import registry
-from softprompt_core.registry import tags
+from softprompt_core.settings import home
 from softprompt_core.spec import load_spec
-from softprompt_core.stages import record
+from softprompt_core.store import tags, versions
+from softprompt_core.store.connection import Store
 from tests.toy_task import write_toy
 
 SHORT = {"max_steps": 20, "eval_every": 5, "batch_size": 16, "patience": 20}
@@ -37,13 +37,13 @@ def at_home(flow_home: Path, isolated_environment: None, monkeypatch: pytest.Mon
 
 
 def runs(name: str, where: str = "") -> list[Run]:
-    client = record.client()
-    experiment = client.get_experiment_by_name(f"softprompt/{name}")
-    return list(client.search_runs([experiment.experiment_id], where)) if experiment else []
+    store = Store.connect()
+    experiment = store.client.get_experiment_by_name(f"softprompt/{name}")
+    return list(store.client.search_runs([experiment.experiment_id], where)) if experiment else []
 
 
 def checkpoints(name: str) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in (record.home() / "work" / name).glob("*/checkpoint-*.safetensors")}
+    return {path: path.stat().st_mtime_ns for path in (home() / "work" / name).glob("*/checkpoint-*.safetensors")}
 
 
 def test_a_sweep_is_shown_kept_in_mlflow_and_its_best_point_runs_without_training(
@@ -55,7 +55,7 @@ def test_a_sweep_is_shown_kept_in_mlflow_and_its_best_point_runs_without_trainin
     code, out, err = here("sweep", spec, *axes, "--write-spec", chosen)
     assert code == 0 and out.splitlines()[-1] == "swept", err
     assert "Test rows played no part, and nothing was registered." in out and "24 validation rows" in out
-    assert registry.list_versions(record.client(), "swept") == []
+    assert versions.list_versions(Store.connect(), "swept") == []
 
     # One run for the sweep, one below it for each point, one below that for each seed.
     (parent,) = runs("swept", "tags.`softprompt.kind` = 'sweep'")
@@ -67,15 +67,15 @@ def test_a_sweep_is_shown_kept_in_mlflow_and_its_best_point_runs_without_trainin
     assert {(run.data.params["prompt.length"], run.data.params["prompt.init"]) for run in below} == {
         (length, init) for length in ("1", "4") for init in ("vocabulary", "uniform")
     }
-    client = record.client()
-    curve = [entry.step for entry in client.get_metric_history(below[0].info.run_id, "validation/accuracy")]
+    store = Store.connect()
+    curve = [entry.step for entry in store.client.get_metric_history(below[0].info.run_id, "validation/accuracy")]
     assert curve == [0, 5, 10, 15, 20]
     best = max(below, key=lambda run: run.data.metrics["sweep/accuracy"])
     assert parent.data.metrics["sweep/accuracy"] == best.data.metrics["sweep/accuracy"]
     assert parent.data.params["grid.prompt.length"] == "1, 4" and "prompt.length" not in parent.data.params
     words = parent.data.tags["mlflow.note.content"]
     assert words.startswith("swept: sweep of 4 points. Best on validation: ") and "test rows played no part" in words
-    files = {item.path for item in client.list_artifacts(parent.info.run_id, "sweep")}
+    files = {item.path for item in store.client.list_artifacts(parent.info.run_id, "sweep")}
     assert files == {"sweep/points.json", "sweep/points.png", "sweep/chosen.yaml"}
 
     # The same again: found finished, and not written a second time. --json says what the table said.
@@ -141,7 +141,7 @@ def test_points_start_from_the_champion_where_they_are_told_to(taught_base: Path
     heir, fresh = found["points"]
     assert heir["settings"]["prompt.init"] == "champion" and heir["metric"] >= fresh["metric"]
     (run,) = runs("heir", "params.`prompt.init` = 'champion'")
-    first = record.client().get_metric_history(run.info.run_id, "validation/accuracy")[0]
+    first = Store.connect().client.get_metric_history(run.info.run_id, "validation/accuracy")[0]
     assert first.step == 0 and first.value == fresh["metric"]  # the champion's own score: it was trained from the labels
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.flows.prefect_place import end
+from tests.flows.prefect_setup import end
 from tests.services.team import Team
 from tests.toy_task import write_toy
 
@@ -21,15 +21,14 @@ pytestmark = pytest.mark.timeout(900)  # stories of many commands, on a machine 
 
 PREDICT = """
 import mlflow, pandas as pd
-from softprompt_core.stages import record
-record.client()  # log-in and addresses from the settings
-mlflow.set_tracking_uri(record.stores().tracking_uri)
+from softprompt_core.store.connection import Store
+mlflow.set_tracking_uri(Store.connect().addresses.tracking_uri)  # log-in and addresses from the settings
 model = mlflow.pyfunc.load_model("models:/{name}@champion")
 print(list(model.predict(pd.DataFrame({{"text": ["the of a good", "was in poor it"]}}))["prediction"]))
 """
 
 
-def told(team: Team, profile: str, *arguments: str | Path, code: int = 0) -> Any:
+def run_json(team: Team, profile: str, *arguments: str | Path, code: int = 0) -> Any:
     """What a command says with ``--json``: stdout holds nothing else."""
     done = team.softprompt(profile, *arguments, "--json")
     assert done.returncode == code, done.stdout + done.stderr
@@ -67,10 +66,10 @@ def worker(team: Team, pool: str) -> Iterator[None]:
 
 def test_a_task_lives_on_servers_alone(team: Team, taught_base: Path) -> None:
     path = write_toy(team.folder / "specs", taught_base, name="shared")
-    (first,) = told(team, "team", "run", path)
+    (first,) = run_json(team, "team", "run", path)
     assert (first["outcome"], first["version"]) == ("promoted", 1)
     assert first["run_url"].startswith(team.mlflow.url) and first["prefect_url"].startswith(team.prefect.url.removesuffix("/api"))
-    (again,) = told(team, "team", "run", path)
+    (again,) = run_json(team, "team", "run", path)
     assert (again["outcome"], again["version"]) == ("unchanged", 1)
 
     # Files are in S3 and nowhere else.
@@ -85,54 +84,54 @@ def test_a_task_lives_on_servers_alone(team: Team, taught_base: Path) -> None:
     where = {"SOFTPROMPT_CONFIG": str(team.folder / "softprompt.toml"), "SOFTPROMPT_PROFILE": "team"}
     value = {"work_pool": {"name": "team"}, "specs": ["specs"], "env": where}
     (environments / "team.yaml").write_text(yaml.safe_dump(value))
-    changes = told(team, "team", "deploy", "--environment", "team")["changes"]
+    changes = run_json(team, "team", "deploy", "--environment", "team")["changes"]
     assert {change["action"] for change in changes} == {"created"}
     with worker(team, "team"):
-        (second,) = told(team, "team", "run", path, "--deployment", "--wait", "--timeout", "10m")
+        (second,) = run_json(team, "team", "run", path, "--deployment", "--wait", "--timeout", "10m")
     assert (second["outcome"], second["version"]) == ("promoted", 2)
 
-    (row,) = [row for row in told(team, "team", "registry", "list") if row["task"] == "shared"]
+    (row,) = [row for row in run_json(team, "team", "registry", "list") if row["task"] == "shared"]
     assert (row["champion"], row["newest"], row["moved_by_hand"]) == (2, 2, None)
-    (row,) = [row for row in told(team, "team", "status") if row["task"] == "shared"]
+    (row,) = [row for row in run_json(team, "team", "status") if row["task"] == "shared"]
     assert (row["champion"], row["last_outcome"]) == (2, "promoted")
-    ledger = told(team, "team", "registry", "history", "shared")
+    ledger = run_json(team, "team", "registry", "history", "shared")
     assert [(entry["action"], entry["version"], entry["status"]) for entry in ledger] == [
         ("promote", 1, "completed"),
         ("promote", 2, "completed"),
     ]
-    compared = told(team, "team", "registry", "compare", "shared", "previous", "champion")
+    compared = run_json(team, "team", "registry", "compare", "shared", "previous", "champion")
     assert compared["spec"] == {"prompt.length": [4, 5]} and compared["tokens"][0]
-    assert told(team, "team", "gates", "explain", "shared")["same_verdict"] is True
-    (watched,) = told(team, "team", "monitor", "shared", "--data", team.folder / "specs" / "test.csv", code=31)
+    assert run_json(team, "team", "gates", "explain", "shared")["same_verdict"] is True
+    (watched,) = run_json(team, "team", "monitor", "shared", "--data", team.folder / "specs" / "test.csv", code=31)
     assert watched["health"] == "unknown"  # 32 rows are too few
 
 
 def test_without_a_tracking_server_files_go_to_s3_from_here(team: Team, taught_base: Path) -> None:
     path = write_toy(team.folder / "direct-specs", taught_base, name="direct")
-    (first,) = told(team, "direct", "run", path)
+    (first,) = run_json(team, "direct", "run", path)
     assert first["outcome"] == "promoted"
     assert [key for key in stored(team, "direct") if key.startswith("softprompt/direct/") and key.endswith("safetensors")]
     assert not (team.folder / "direct-home" / "artifacts").exists()
     assert predictions(team, "direct", "direct") == "['positive', 'negative']"
-    assert told(team, "direct", "gates", "explain", "direct")["same_verdict"] is True
+    assert run_json(team, "direct", "gates", "explain", "direct")["same_verdict"] is True
 
 
 def test_what_was_trained_on_a_laptop_is_promoted_to_the_servers_without_training(team: Team, taught_base: Path) -> None:
     path = write_toy(team.folder / "moved-specs", taught_base, name="moved")
     copy = ("registry", "copy", path, "--from", "laptop", "--by", "ann", "--reason", "release 1")
-    (early,) = told(team, "team", *copy, code=40)
+    (early,) = run_json(team, "team", *copy, code=40)
     assert (early["outcome"], early["version"]) == ("invalid", None) and "profile laptop: moved@champion" in early["reason"]
-    (trained,) = told(team, "laptop", "run", path)
-    (moved,) = told(team, "team", *copy)
+    (trained,) = run_json(team, "laptop", "run", path)
+    (moved,) = run_json(team, "team", *copy)
     assert (moved["outcome"], moved["version"], moved["run_url"][: len(team.mlflow.url)]) == ("promoted", 1, team.mlflow.url)
-    (again,) = told(team, "team", *copy)
+    (again,) = run_json(team, "team", *copy)
     assert (again["outcome"], again["version"]) == ("unchanged", 1)
-    (entry,) = told(team, "team", "registry", "history", "moved")
+    (entry,) = run_json(team, "team", "registry", "history", "moved")
     assert (entry["who"], entry["run_id"]) == ("ann", moved["run_id"]) and moved["run_id"] != trained["run_id"]
     assert predictions(team, "team", "moved") == "['positive', 'negative']"
     # From there to a place without a tracking server, whose files go to S3 from here.
-    (onward,) = told(team, "direct", "registry", "copy", "moved@1", "--from", "team", "--by", "ben", "--reason", "release 1")
+    (onward,) = run_json(team, "direct", "registry", "copy", "moved@1", "--from", "team", "--by", "ben", "--reason", "release 1")
     assert onward["outcome"] == "promoted"
     assert predictions(team, "direct", "moved") == "['positive', 'negative']"
     # Nothing was trained: the same inputs are known there.
-    assert told(team, "direct", "run", path)[0]["outcome"] == "unchanged"
+    assert run_json(team, "direct", "run", path)[0]["outcome"] == "unchanged"

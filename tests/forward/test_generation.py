@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from softprompt_core.base_model import load_base
-from softprompt_core.encoding import Row
+from softprompt_core.base_model.loading import load_base
+from softprompt_core.base_model.tokens import TokenizedRow
 from softprompt_core.forward import Engine, generate, plain_target_logits
 from softprompt_core.spec import BaseModelSpec
 from tests.tiny_models import save_tiny
@@ -23,7 +23,7 @@ def test_greedy_generation_equals_the_plain_statement(tmp_path, family, position
     for text, ids in zip(texts, INPUTS, strict=True):
         written: list[int] = []
         while len(written) < 6 and base.tokenizer.eos_token_id not in written:
-            logits = plain_target_logits(base, prompt, position, [Row(ids, (*written, 0))])[0]
+            logits = plain_target_logits(base, prompt, position, [TokenizedRow(ids, (*written, 0))])[0]
             written.append(int(logits[-1].argmax()))
         assert text == base.tokenizer.decode(written, skip_special_tokens=True).strip()
 

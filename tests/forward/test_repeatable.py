@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from softprompt_core.base_model import load_base
+from softprompt_core.base_model.loading import load_base
+from softprompt_core.forward.kv_cache import KVCache
 from softprompt_core.forward.layout import pack
-from softprompt_core.forward.memory import Memory
 from softprompt_core.spec import BaseModelSpec
 from tests.tiny_models import save_tiny
 
@@ -53,7 +53,7 @@ def test_the_gradient_of_keys_that_many_rows_share() -> None:
 
     def gradient() -> Tensor:
         keys.grad = None
-        taken = Memory([(keys, keys)], torch.ones(2, LENGTH, dtype=torch.long)).take([n % 2 for n in range(ROWS)])
+        taken = KVCache([(keys, keys)], torch.ones(2, LENGTH, dtype=torch.long)).select([n % 2 for n in range(ROWS)])
         (taken.layers[0][0] * weights).sum().backward()
         assert keys.grad is not None
         return keys.grad

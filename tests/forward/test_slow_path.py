@@ -1,4 +1,4 @@
-"""A base that the fast path does not fit: a whole task still runs, and the record says why it was slow."""
+"""A base that the fast path does not fit: a whole task still runs, and its run says why it was slow."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from softprompt_core.forward import engine
-from softprompt_core.registry import tags
+from softprompt_core.lifecycle.curves import log_training
+from softprompt_core.lifecycle.resolve import resolve
+from softprompt_core.lifecycle.tokenized import release
+from softprompt_core.lifecycle.tracking import open_run
+from softprompt_core.lifecycle.train import train
 from softprompt_core.spec import load_spec
-from softprompt_core.stages import curves, record, reporting
-from softprompt_core.stages.encoded import release
-from softprompt_core.stages.inputs import gather
-from softprompt_core.stages.training import train_seeds
+from softprompt_core.store import tags
+from softprompt_core.store.connection import Store
 from tests.toy_task import write_toy
 
 
@@ -22,24 +24,23 @@ def test_training_goes_on_row_by_row_and_the_run_says_why(
 ) -> None:
     short = {"max_steps": 3, "eval_every": 3, "batch_size": 4}
     path = write_toy(tmp_path, taught_base, name="slow", prompt={"length": 3, "position": "prefix"}, training=short)
-    spec = load_spec(path)
-    inputs = gather(spec)
-    (fast,) = train_seeds(spec, inputs)
+    task = resolve(load_spec(path))
+    (fast,) = train(task)
 
     release()
-    inputs.workspace.checkpoint(0).unlink()
-    inputs.workspace.training(0).unlink()
-    monkeypatch.setattr(engine, "_found", weakref.WeakKeyDictionary())
+    task.workspace.checkpoint(0).unlink()
+    task.workspace.training(0).unlink()
+    monkeypatch.setattr(engine, "_known_capabilities", weakref.WeakKeyDictionary())
 
     def refuse(*_: object, **__: object) -> None:
         raise NotImplementedError("no cache here")
 
     monkeypatch.setattr(engine, "run", refuse)
     with pytest.warns(RuntimeWarning, match="refuses the cached path.*no cache here"):
-        (slow,) = train_seeds(spec, inputs)
+        (slow,) = train(task)
     assert slow.loss == pytest.approx(fast.loss, rel=1e-4)
-    client = record.client()
-    _, run_id = reporting.open_run(client, spec, inputs, None)
-    curves.log_training(client, spec, run_id, slow)
-    assert "no cache here" in client.get_run(run_id).data.tags[tags.SLOW_PATH]
+    store = Store.connect()
+    run = open_run(task, store)
+    log_training(task, store, run, [slow], slow)
+    assert "no cache here" in store.client.get_run(run.id).data.tags[tags.SLOW_PATH]
     release()

@@ -14,15 +14,26 @@ from softprompt_core.spec.gates import FACTS
 LABELS = ("no", "yes")
 
 
+def with_fields(predictions: Predictions, **fields: object) -> Predictions:
+    """The same predictions with other fields, checked again."""
+    return Predictions(**{**dict(predictions), **fields})
+
+
 def answers(
     right: Sequence[bool], *, scorer: str = "candidate", loss: float = 0.5, slices: dict[str, Sequence[bool]] | None = None
 ) -> Predictions:
     """Alternating gold labels; each answer right or wrong as told."""
     gold = tuple(LABELS[i % 2] for i in range(len(right)))
     predicted = tuple(g if ok else LABELS[1 - LABELS.index(g)] for g, ok in zip(gold, right, strict=True))
-    ids = tuple(f"test/{i}" for i in range(len(right)))
-    flags = {name: tuple(values) for name, values in (slices or {}).items()}
-    return Predictions(scorer, ids, gold, predicted, (loss,) * len(right), flags, LABELS)
+    return Predictions(
+        scorer=scorer,
+        ids=tuple(f"test/{i}" for i in range(len(right))),
+        gold=gold,
+        predicted=predicted,
+        loss=(loss,) * len(right),
+        slices={name: tuple(values) for name, values in (slices or {}).items()},
+        labels=LABELS,
+    )
 
 
 def share(right: int, rows: int, **fields: object) -> Predictions:
@@ -57,12 +68,12 @@ def any_predictions(draw: st.DrawFn) -> Predictions:
     words = st.lists(st.sampled_from(["no", "yes", "", "other"]), min_size=rows, max_size=rows).map(tuple)
     row_of_scores = st.tuples(*[NUMBERS] * len(labels))
     return Predictions(
-        draw(st.sampled_from(["candidate", "champion"])),
-        tuple(map(str, range(rows))),
-        draw(words),
-        draw(words),
-        tuple(draw(st.lists(NUMBERS, min_size=rows, max_size=rows))),
-        {"long": tuple(draw(st.lists(st.booleans(), min_size=rows, max_size=rows))), "empty": (False,) * rows},
-        labels,
-        tuple(draw(st.lists(row_of_scores, min_size=rows, max_size=rows))) if draw(st.booleans()) else (),
+        scorer=draw(st.sampled_from(["candidate", "champion"])),
+        ids=tuple(map(str, range(rows))),
+        gold=draw(words),
+        predicted=draw(words),
+        loss=tuple(draw(st.lists(NUMBERS, min_size=rows, max_size=rows))),
+        slices={"long": tuple(draw(st.lists(st.booleans(), min_size=rows, max_size=rows))), "empty": (False,) * rows},
+        labels=labels,
+        scores=tuple(draw(st.lists(row_of_scores, min_size=rows, max_size=rows))) if draw(st.booleans()) else (),
     )

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import math
+from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from softprompt_core.errors import Outcome
+from softprompt_core.fingerprint import fingerprint
 from softprompt_core.gates import Decision, GateResult, Policy, decide
 from softprompt_core.spec import GateSpec
-from tests.gates.predictions import answers, share
+from tests.gates.predictions import answers, share, with_fields
+
+STORED = Path(__file__).parent / "stored"
 
 
 def gate(**fields: object) -> GateSpec:
     return GateSpec.model_validate({"metric": "accuracy"} | fields)
 
 
-def result(spec: GateSpec, candidate, champion=None, **baselines) -> GateResult:  # type: ignore[no-untyped-def]
+def gate_result(spec: GateSpec, candidate, champion=None, **baselines) -> GateResult:  # type: ignore[no-untyped-def]
     decision = decide(candidate, champion, Policy((spec,)), baselines)
     assert decision.passed == (decision.results[0].status == "passed")
     return decision.results[0]
@@ -31,10 +36,9 @@ def test_no_gates_no_promotion() -> None:
 
 def test_all_gates_passed_promotes_or_waits_for_approval() -> None:
     gates = (gate(at_least=0.5), gate(metric="loss", at_most=1))
-    assert decide(share(30, 40), None, Policy(gates)) == dataclasses.replace(
-        decide(share(30, 40), None, Policy(gates, "required")), outcome=Outcome.PROMOTED, verdict="All 2 gates passed."
-    )
     waits = decide(share(30, 40), None, Policy(gates, "required"))
+    promoted = {"outcome": Outcome.PROMOTED, "verdict": "All 2 gates passed."}
+    assert decide(share(30, 40), None, Policy(gates)) == waits.model_copy(update=promoted)
     assert (waits.passed, waits.outcome) == (True, Outcome.AWAITING_APPROVAL)
     assert waits.verdict == "All 2 gates passed; a person must approve."
 
@@ -61,7 +65,7 @@ def test_one_failed_gate_rejects_and_the_verdict_names_it() -> None:
     ],
 )
 def test_a_threshold_is_reached_by_an_equal_value(spec: GateSpec, status: str) -> None:
-    assert result(spec, share(17, 20)).status == status
+    assert gate_result(spec, share(17, 20)).status == status
 
 
 @pytest.mark.parametrize(
@@ -69,22 +73,22 @@ def test_a_threshold_is_reached_by_an_equal_value(spec: GateSpec, status: str) -
 )
 def test_the_margin_is_how_much_worse_a_candidate_may_be(candidate: int, margin: float | None, status: str) -> None:
     # 16/20 - 17/20 is -0.04999999999999993, and other such pairs fall on the other side.
-    assert result(gate(versus="champion", margin=margin), share(candidate, 20), share(17, 20)).status == status
+    assert gate_result(gate(versus="champion", margin=margin), share(candidate, 20), share(17, 20)).status == status
 
 
 @pytest.mark.parametrize(("candidate", "status"), [(18, "passed"), (17, "failed"), (19, "passed")])
 def test_at_least_by_is_how_much_better_it_must_be(candidate: int, status: str) -> None:
-    found = result(gate(versus="hard_prompt", at_least_by=0.05), share(candidate, 20), hard_prompt=share(17, 20))
-    assert (found.status, found.reference, found.required) == (status, 0.85, 0.05)
+    result = gate_result(gate(versus="hard_prompt", at_least_by=0.05), share(candidate, 20), hard_prompt=share(17, 20))
+    assert (result.status, result.reference, result.required) == (status, 0.85, 0.05)
 
 
 def test_every_margin_in_twentieths_passes_exactly_at_its_edge() -> None:
     for champion in range(21):
         for worse in range(champion + 1):
             spec = gate(versus="champion", margin=worse / 20)
-            assert result(spec, share(champion - worse, 20), share(champion, 20)).status == "passed"
+            assert gate_result(spec, share(champion - worse, 20), share(champion, 20)).status == "passed"
             if champion - worse:
-                assert result(spec, share(champion - worse - 1, 20), share(champion, 20)).status == "failed"
+                assert gate_result(spec, share(champion - worse - 1, 20), share(champion, 20)).status == "failed"
 
 
 def test_for_loss_and_calibration_lower_is_better() -> None:
@@ -92,12 +96,12 @@ def test_for_loss_and_calibration_lower_is_better() -> None:
     for confidence in (None, 0.95):
         better = gate(metric="loss", versus="champion", at_least_by=0.05, confidence=confidence)
         not_worse = gate(metric="loss", versus="champion", margin=0.05, confidence=confidence)
-        assert [result(g, low, high).status for g in (better, not_worse)] == ["passed", "passed"]
-        assert [result(g, high, low).status for g in (better, not_worse)] == ["failed", "failed"]
-    sure = dataclasses.replace(low, scores=tuple((0.0, -9.0) if p == "no" else (-9.0, 0.0) for p in low.predicted))
-    unsure = dataclasses.replace(low, scores=((-0.7, -0.7),) * 20)
+        assert [gate_result(g, low, high).status for g in (better, not_worse)] == ["passed", "passed"]
+        assert [gate_result(g, high, low).status for g in (better, not_worse)] == ["failed", "failed"]
+    sure = with_fields(low, scores=tuple((0.0, -9.0) if p == "no" else (-9.0, 0.0) for p in low.predicted))
+    unsure = with_fields(low, scores=((-0.7, -0.7),) * 20)
     calibrated = gate(metric="ece", versus="champion")
-    assert (result(calibrated, unsure, sure).status, result(calibrated, sure, unsure).status) == ("passed", "failed")
+    assert (gate_result(calibrated, unsure, sure).status, gate_result(calibrated, sure, unsure).status) == ("passed", "failed")
 
 
 def test_a_first_version_skips_gates_against_the_champion() -> None:
@@ -115,87 +119,89 @@ def test_a_first_version_needs_a_gate_that_does_not_compare_with_a_champion() ->
 
 
 def test_too_few_rows_fail_and_say_so() -> None:
-    assert result(gate(at_least=0), share(20, 20)).status == "passed"
-    found = result(gate(at_least=0), share(19, 19))
-    assert (found.status, found.rows) == ("failed", 19) and "only 19 test rows" in found.reason and "20 needed" in found.reason
-    assert result(gate(at_least=0, min_examples=5), share(5, 5)).status == "passed"
+    assert gate_result(gate(at_least=0), share(20, 20)).status == "passed"
+    result = gate_result(gate(at_least=0), share(19, 19))
+    assert (
+        (result.status, result.rows) == ("failed", 19) and "only 19 test rows" in result.reason and "20 needed" in result.reason
+    )
+    assert gate_result(gate(at_least=0, min_examples=5), share(5, 5)).status == "passed"
 
 
 def test_a_label_metric_needs_enough_rows_with_that_label() -> None:
     candidate = share(39, 39)  # 20 rows "no", 19 rows "yes"
-    assert result(gate(metric="recall/no", at_least=0), candidate).status == "passed"
-    assert "only 19 test rows" in result(gate(metric="recall/yes", at_least=0), candidate).reason
+    assert gate_result(gate(metric="recall/no", at_least=0), candidate).status == "passed"
+    assert "only 19 test rows" in gate_result(gate(metric="recall/yes", at_least=0), candidate).reason
 
 
 def test_a_label_metric_is_compared_on_the_rows_of_that_label() -> None:
     champion = answers([i >= 8 for i in range(80)])  # the first four "no" rows and four "yes" rows wrong
     candidate = answers([i >= 8 or i % 2 == 0 for i in range(80)])  # the "no" rows right
-    found = result(gate(metric="recall/no", versus="champion", confidence=0.95), candidate, champion)
-    assert (found.wins, found.losses, found.rows, found.test) == (4, 0, 40, "mcnemar")
-    assert found.status == "failed" and found.p_value == pytest.approx(1 / 16)
+    result = gate_result(gate(metric="recall/no", versus="champion", confidence=0.95), candidate, champion)
+    assert (result.wins, result.losses, result.rows, result.test) == (4, 0, 40, "mcnemar")
+    assert result.status == "failed" and result.p_value == pytest.approx(1 / 16)
 
 
 def test_a_slice_gate_looks_at_its_slice_only() -> None:
     long = {"long": [i < 20 for i in range(40)]}
     candidate = answers([i >= 5 for i in range(40)], slices=long)  # 15/20 there, 35/40 overall
-    assert result(gate(at_least=0.8), candidate).status == "passed"
-    found = result(gate(at_least=0.8, slice="long"), candidate)
-    assert (found.status, found.candidate, found.rows) == ("failed", 0.75, 20)
+    assert gate_result(gate(at_least=0.8), candidate).status == "passed"
+    result = gate_result(gate(at_least=0.8, slice="long"), candidate)
+    assert (result.status, result.candidate, result.rows) == ("failed", 0.75, 20)
     champion = answers([i < 16 for i in range(40)], slices=long)  # 16/20 there
-    assert result(gate(versus="champion", slice="long", margin=0.05), candidate, champion).status == "passed"
-    assert result(gate(versus="champion", slice="long", margin=0.04), candidate, champion).status == "failed"
-    assert "slice short is missing" in result(gate(at_least=0, slice="short"), candidate).reason
+    assert gate_result(gate(versus="champion", slice="long", margin=0.05), candidate, champion).status == "passed"
+    assert gate_result(gate(versus="champion", slice="long", margin=0.04), candidate, champion).status == "failed"
+    assert "slice short is missing" in gate_result(gate(at_least=0, slice="short"), candidate).reason
 
 
 def test_other_rows_cannot_be_compared() -> None:
     candidate = share(30, 40, slices={"long": [True] * 40})
     others = {
-        "other ids": dataclasses.replace(candidate, ids=tuple(f"new/{i}" for i in range(40))),
-        "other order": dataclasses.replace(candidate, ids=candidate.ids[::-1]),
-        "other gold": dataclasses.replace(candidate, gold=candidate.gold[::-1]),
+        "other ids": with_fields(candidate, ids=tuple(f"new/{i}" for i in range(40))),
+        "other order": with_fields(candidate, ids=candidate.ids[::-1]),
+        "other gold": with_fields(candidate, gold=candidate.gold[::-1]),
         "fewer rows": share(30, 39),
     }
     for why, champion in others.items():
-        found = result(gate(versus="champion", margin=1), candidate, champion)
-        assert found.status == "failed" and "not the same rows" in found.reason, why
-        assert result(gate(versus="majority", margin=1), candidate, majority=champion).status == "failed", why
-    moved = dataclasses.replace(candidate, slices={"long": (True,) * 39 + (False,)})
-    assert "not the same rows" in result(gate(versus="champion", margin=1, slice="long"), candidate, moved).reason
+        result = gate_result(gate(versus="champion", margin=1), candidate, champion)
+        assert result.status == "failed" and "not the same rows" in result.reason, why
+        assert gate_result(gate(versus="majority", margin=1), candidate, majority=champion).status == "failed", why
+    moved = with_fields(candidate, slices={"long": (True,) * 39 + (False,)})
+    assert "not the same rows" in gate_result(gate(versus="champion", margin=1, slice="long"), candidate, moved).reason
 
 
 def test_a_baseline_that_was_not_evaluated_fails() -> None:
-    found = result(gate(versus="hard_prompt", at_least_by=0.05), share(40, 40), share(1, 40), majority=share(1, 40))
-    assert found.status == "failed" and "the hard prompt was not evaluated" in found.reason
+    result = gate_result(gate(versus="hard_prompt", at_least_by=0.05), share(40, 40), share(1, 40), majority=share(1, 40))
+    assert result.status == "failed" and "the hard prompt was not evaluated" in result.reason
 
 
 def test_unknown_metrics_fail_and_the_known_ones_are_listed() -> None:
-    found = result(gate(metric="acuracy", at_least=0), share(40, 40))
-    assert found.status == "failed" and "accuracy, macro_f1, loss" in found.reason
-    assert result(gate(metric="f1/maybe", at_least=0), share(40, 40)).status == "failed"
+    result = gate_result(gate(metric="acuracy", at_least=0), share(40, 40))
+    assert result.status == "failed" and "accuracy, macro_f1, loss" in result.reason
+    assert gate_result(gate(metric="f1/maybe", at_least=0), share(40, 40)).status == "failed"
 
 
 def test_nan_in_the_champion_fails_too() -> None:
-    found = result(gate(metric="loss", versus="champion", margin=1), share(30, 40), share(30, 40, loss=math.nan))
-    assert found.status == "failed" and "loss of the champion has no finite value" in found.reason
+    result = gate_result(gate(metric="loss", versus="champion", margin=1), share(30, 40), share(30, 40, loss=math.nan))
+    assert result.status == "failed" and "loss of the champion has no finite value" in result.reason
 
 
 def test_a_small_lead_passes_without_confidence_and_fails_with_it() -> None:
     champion = answers([i % 4 != 0 for i in range(100)])  # 75 right
     candidate = answers([i % 4 != 0 for i in range(98)] + [False, True])  # 74 right
     lead = answers([i % 4 != 0 or i == 0 for i in range(100)])  # 76 right
-    assert result(gate(versus="champion", at_least_by=0.01), lead, champion).status == "passed"
-    found = result(gate(versus="champion", at_least_by=0.01, confidence=0.95), lead, champion)
-    assert found.status == "failed" and found.interval is not None and -0.02 < found.interval[0] < 0.01
-    by_bootstrap = result(gate(versus="champion", at_least_by=0.01, confidence=0.95, test="bootstrap"), lead, champion)
+    assert gate_result(gate(versus="champion", at_least_by=0.01), lead, champion).status == "passed"
+    result = gate_result(gate(versus="champion", at_least_by=0.01, confidence=0.95), lead, champion)
+    assert result.status == "failed" and result.interval is not None and -0.02 < result.interval[0] < 0.01
+    by_bootstrap = gate_result(gate(versus="champion", at_least_by=0.01, confidence=0.95, test="bootstrap"), lead, champion)
     assert by_bootstrap.status == "failed" and by_bootstrap.interval is not None and by_bootstrap.interval[0] == 0.0
-    assert result(gate(versus="champion", margin=0.01), candidate, champion).status == "passed"
+    assert gate_result(gate(versus="champion", margin=0.01), candidate, champion).status == "passed"
 
 
 def test_a_clear_lead_passes_with_confidence() -> None:
-    found = result(gate(versus="champion", at_least_by=0.05, confidence=0.95), share(90, 100), share(60, 100))
-    assert found.status == "passed" and found.interval is not None
+    result = gate_result(gate(versus="champion", at_least_by=0.05, confidence=0.95), share(90, 100), share(60, 100))
+    assert result.status == "passed" and result.interval is not None
     # 30 wins of 100: about 0.30 ± 1.645·0.046
-    assert found.interval == pytest.approx((0.225, 0.375), abs=0.012)
+    assert result.interval == pytest.approx((0.225, 0.375), abs=0.012)
 
 
 def test_equal_arguments_give_equal_decisions() -> None:
@@ -206,18 +212,18 @@ def test_equal_arguments_give_equal_decisions() -> None:
 def test_a_metric_undefined_in_many_resamples_cannot_be_sure() -> None:
     one = [i == 0 for i in range(40)]  # one gold "no" row in the slice, missing from a third of the resamples
     rare = {"rare": [one[i] or i % 2 == 1 for i in range(40)]}
-    found = result(gate(metric="f1/no", slice="rare", versus="champion", margin=1, confidence=0.95, min_examples=1),
+    result = gate_result(gate(metric="f1/no", slice="rare", versus="champion", margin=1, confidence=0.95, min_examples=1),
                    share(40, 40, slices=rare), share(40, 40, slices=rare))  # fmt: skip
-    assert found.status == "failed" and "undefined in too many resamples" in found.reason
+    assert result.status == "failed" and "undefined in too many resamples" in result.reason
 
 
 def test_text_metrics_can_be_gated_with_confidence() -> None:
     gold = tuple(f"the cat number {i} sat on the mat" for i in range(30))
-    good = dataclasses.replace(share(30, 30), gold=gold, predicted=gold, labels=())
-    bad = dataclasses.replace(good, predicted=("the dog",) * 30)
+    good = with_fields(share(30, 30), gold=gold, predicted=gold, labels=())
+    bad = with_fields(good, predicted=("the dog",) * 30)
     for metric in ("rougeL", "bleu", "exact_match"):
         spec = gate(metric=metric, versus="champion", at_least_by=0.2, confidence=0.95)
-        assert (result(spec, good, bad).status, result(spec, bad, good).status) == ("passed", "failed")
+        assert (gate_result(spec, good, bad).status, gate_result(spec, bad, good).status) == ("passed", "failed")
 
 
 def test_a_decision_survives_json_and_shows_its_verdict_first() -> None:
@@ -229,7 +235,7 @@ def test_a_decision_survives_json_and_shows_its_verdict_first() -> None:
     )
     for champion in (share(20, 40), None):
         decision = decide(share(30, 40), champion, Policy(gates))
-        assert Decision.from_json(decision.to_json()) == decision
+        assert Decision.model_validate(decision.model_dump(mode="json")) == decision
         markdown = decision.to_markdown().splitlines()
         assert markdown[0] == decision.verdict
         rows = [line for line in markdown if line.startswith("| ") and line[2] in "✓✗–" and line[4] == "|"]
@@ -252,4 +258,19 @@ def test_gates_read_as_sentences() -> None:
         "accuracy better than the hard prompt by at least 0.05": gate(versus="hard_prompt", at_least_by=0.05),
     }
     for words, spec in specs.items():
-        assert result(spec, share(1, 1)).gate == words
+        assert gate_result(spec, share(1, 1)).gate == words
+
+
+def test_a_decision_of_the_release_before_reads_and_writes_the_same() -> None:
+    stored = json.loads((STORED / "decision.json").read_text(encoding="utf-8"))
+    decision = Decision.model_validate(stored)
+    written = decision.model_dump(mode="json")
+    assert json.dumps(written) == json.dumps(stored)
+    assert fingerprint(written) == "42c37888f3fd8837c2782c4d772402a7ae87efeae076d17aa08959d4e8cd4f6d"  # as a ledger names it
+    assert decision.to_markdown() == (STORED / "decision.md").read_text(encoding="utf-8")
+
+
+def test_a_result_of_a_gate_holds_finite_numbers_and_known_fields_only() -> None:
+    for wrong in ({"candidate": math.nan}, {"interval": (0.0, math.inf)}, {"another": 1}):
+        with pytest.raises(ValidationError):
+            GateResult.model_validate({"gate": "g", "status": "passed", "reason": "r", **wrong})

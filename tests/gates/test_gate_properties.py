@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterator
@@ -13,11 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from softprompt_core.evaluation import Predictions, metric_value
-from softprompt_core.gates import Decision, Policy, bootstrap, decide
+from softprompt_core.evaluation import Predictions, bootstrap, metric_value
+from softprompt_core.gates import Decision, Policy, decide
 from softprompt_core.spec import GateSpec
 from softprompt_core.spec.gates import FACTS
-from tests.gates.predictions import METRICS, NUMBERS, answers, any_gates, any_predictions, share
+from tests.gates.predictions import METRICS, NUMBERS, answers, any_gates, any_predictions, share, with_fields
 
 RIGHT = st.lists(st.booleans(), min_size=1, max_size=40)
 BINARY_METRICS = [m for m in METRICS if m not in ("f1/", "bleu", "nonsense", "", *FACTS)]
@@ -50,21 +49,21 @@ def test_decide_never_raises_and_passes_only_on_passed_gates(
 ) -> None:
     if same_rows and champion is not None and len(champion) >= len(candidate):
         rows = len(candidate)
-        champion = dataclasses.replace(candidate, predicted=champion.predicted[:rows], loss=champion.loss[:rows])
+        champion = with_fields(candidate, predicted=champion.predicted[:rows], loss=champion.loss[:rows])
     decision = decide(candidate, champion, Policy(tuple(gates)), {} if hard is None else {"hard_prompt": hard}, facts)
     statuses = [r.status for r in decision.results]
     assert len(statuses) == len(gates)
     assert decision.passed == ("passed" in statuses and "failed" not in statuses)
     assert all(r.reason and r.gate for r in decision.results)
-    assert Decision.from_json(json.loads(json.dumps(decision.to_json(), allow_nan=False))) == decision
+    assert Decision.model_validate_json(json.dumps(decision.model_dump(mode="json"), allow_nan=False)) == decision
     assert decision.to_markdown().startswith(decision.verdict) and decision.to_text().startswith(decision.verdict)
-    for spec, found in zip(gates, decision.results, strict=True):
-        if found.status == "passed" and spec.slice == "*":
-            assert {"passed"} <= {part.status for part in found.parts} <= {"passed", "skipped"}
-        elif found.status == "passed":
+    for spec, result in zip(gates, decision.results, strict=True):
+        if result.status == "passed" and spec.slice == "*":
+            assert {"passed"} <= {part.status for part in result.parts} <= {"passed", "skipped"}
+        elif result.status == "passed":
             value = facts[spec.metric] if spec.metric in FACTS else metric_value(candidate, spec.metric, slice=spec.slice)
             assert math.isfinite(value)
-        if found.status == "skipped":
+        if result.status == "skipped":
             assert champion is None and spec.versus == "champion"
 
 
@@ -112,11 +111,11 @@ def test_that_equal_candidates_are_not_worse_is_shown_only_by_enough_rows(rows: 
 
 @settings(deadline=None)
 @given(RIGHT, st.sampled_from([math.nan, math.inf, -math.inf]), st.integers(0, 39), st.sampled_from([0.0, 1e300, -1e300]))
-def test_a_value_that_is_not_finite_never_passes_a_gate(right: list[bool], odd: float, place: int, threshold: float) -> None:
+def test_a_value_that_is_not_finite_never_passes_a_gate(right: list[bool], odd: float, index: int, threshold: float) -> None:
     finite = answers(right)
     loss = list(finite.loss)
-    loss[place % len(loss)] = odd
-    candidate = dataclasses.replace(finite, loss=tuple(loss))
+    loss[index % len(loss)] = odd
+    candidate = with_fields(finite, loss=tuple(loss))
     gates = [
         GateSpec(metric="loss", at_least=threshold, min_examples=1),
         GateSpec(metric="loss", at_most=threshold, min_examples=1),
@@ -223,7 +222,7 @@ def test_more_rows_of_the_same_kind_never_flip_a_clear_bootstrap_verdict(rows: i
 
     def passed(often: int) -> bool:
         right = answers([True] * rows * often)
-        candidate, champion = (dataclasses.replace(right, loss=tuple(losses * often)) for losses in (ours, theirs))
+        candidate, champion = (with_fields(right, loss=tuple(losses * often)) for losses in (ours, theirs))
         return decide(candidate, champion, Policy((spec,))).passed
 
     assert passed(1) == passed(times) == better

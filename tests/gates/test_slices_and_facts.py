@@ -22,83 +22,83 @@ def sliced(*slices: tuple[int, int, int, int]) -> tuple[object, object]:
         neither = rows - both - wins - losses
         ours += [True] * both + [True] * wins + [False] * losses + [False] * neither
         theirs += [True] * both + [False] * wins + [True] * losses + [False] * neither
-    place, flags = 0, {}
+    start, flags = 0, {}
     for index, (rows, *_) in enumerate(slices):
-        flags[f"s{index}"] = [place <= i < place + rows for i in range(len(ours))]
-        place += rows
+        flags[f"s{index}"] = [start <= i < start + rows for i in range(len(ours))]
+        start += rows
     return answers(ours, slices=flags), answers(theirs, slices=flags)
 
 
-def result(spec: GateSpec, candidate: object, champion: object = None, **facts: float) -> GateResult:
+def gate_result(spec: GateSpec, candidate: object, champion: object = None, **facts: float) -> GateResult:
     decision = decide(candidate, champion, Policy((spec,)), facts=facts)  # type: ignore[arg-type]
-    assert Decision.from_json(decision.to_json()) == decision
+    assert Decision.model_validate(decision.model_dump(mode="json")) == decision
     return decision.results[0]
 
 
 def test_every_slice_must_pass_and_the_worst_is_named() -> None:
     candidate, champion = sliced((40, 30, 0, 0), (40, 30, 0, 2), (40, 20, 0, 6))
-    found = result(gate(margin=0.01), candidate, champion)
-    assert [(p.slice, p.status, p.rows) for p in found.parts] == [
+    result = gate_result(gate(margin=0.01), candidate, champion)
+    assert [(p.slice, p.status, p.rows) for p in result.parts] == [
         ("s0", "passed", 40),
         ("s1", "failed", 40),
         ("s2", "failed", 40),
     ]
-    assert found.status == "failed" and found.reason.startswith("2 of 3 slices failed: s2: 0.15 worse than the champion")
-    assert result(gate(margin=0.15), candidate, champion).status == "passed"
-    assert result(GateSpec(metric="accuracy", slice="*", at_least=0.5), candidate).reason == "3 slices passed"
+    assert result.status == "failed" and result.reason.startswith("2 of 3 slices failed: s2: 0.15 worse than the champion")
+    assert gate_result(gate(margin=0.15), candidate, champion).status == "passed"
+    assert gate_result(GateSpec(metric="accuracy", slice="*", at_least=0.5), candidate).reason == "3 slices passed"
 
 
 def test_small_slices_are_named_and_not_checked_and_one_must_be_large_enough() -> None:
     candidate, champion = sliced((40, 30, 0, 0), (19, 1, 0, 9), (3, 0, 0, 3))
-    found = result(gate(), candidate, champion)
-    assert found.status == "passed" and found.reason == "1 slice passed; too few rows to check: s1, s2"
-    assert [p.status for p in found.parts] == ["passed", "skipped", "skipped"]
-    assert "only 19 test rows for accuracy, 20 needed" in found.parts[1].reason
-    assert result(gate(min_examples=19), candidate, champion).status == "failed"
-    assert result(gate(min_examples=41), candidate, champion).status == "failed"
+    result = gate_result(gate(), candidate, champion)
+    assert result.status == "passed" and result.reason == "1 slice passed; too few rows to check: s1, s2"
+    assert [p.status for p in result.parts] == ["passed", "skipped", "skipped"]
+    assert "only 19 test rows for accuracy, 20 needed" in result.parts[1].reason
+    assert gate_result(gate(min_examples=19), candidate, champion).status == "failed"
+    assert gate_result(gate(min_examples=41), candidate, champion).status == "failed"
     without, _ = answers([True] * 40), None
-    assert "there are no slices" in result(gate(), without, without).reason
+    assert "there are no slices" in gate_result(gate(), without, without).reason
 
 
 def test_a_slice_that_cannot_be_measured_fails() -> None:
     candidate, champion = sliced((40, 30, 0, 0), (40, 30, 0, 0))
-    found = result(gate(metric="ece"), candidate, champion)
-    assert found.status == "failed" and "no finite value" in found.reason
-    assert "not a metric" in result(gate(metric="acuracy"), candidate, champion).reason
-    assert "not the same rows" in result(gate(), candidate, share(60, 80)).reason
+    result = gate_result(gate(metric="ece"), candidate, champion)
+    assert result.status == "failed" and "no finite value" in result.reason
+    assert "not a metric" in gate_result(gate(metric="acuracy"), candidate, champion).reason
+    assert "not the same rows" in gate_result(gate(), candidate, share(60, 80)).reason
 
 
 def test_the_confidence_is_that_of_all_slices_together() -> None:
     """Each slice alone is shown to be better (p = 1/32 = 0.031); of four such slices, not all at once at 5 %."""
-    one = (40, 20, 5, 0)
+    slice = (40, 20, 5, 0)
     alone = gate(by=0, confidence=0.95, slice="s0")
-    candidate, champion = sliced(one)
-    assert result(alone, candidate, champion).p_value == pytest.approx(1 / 32)
-    assert result(gate(by=0, confidence=0.95), candidate, champion).status == "passed"
-    candidate, champion = sliced(one, one, one, one)
-    assert result(alone, candidate, champion).status == "passed"
-    found = result(gate(by=0, confidence=0.95), candidate, champion)
-    assert found.status == "failed" and [p.p_value for p in found.parts] == pytest.approx([4 / 32] * 4)
+    candidate, champion = sliced(slice)
+    assert gate_result(alone, candidate, champion).p_value == pytest.approx(1 / 32)
+    assert gate_result(gate(by=0, confidence=0.95), candidate, champion).status == "passed"
+    candidate, champion = sliced(slice, slice, slice, slice)
+    assert gate_result(alone, candidate, champion).status == "passed"
+    result = gate_result(gate(by=0, confidence=0.95), candidate, champion)
+    assert result.status == "failed" and [p.p_value for p in result.parts] == pytest.approx([4 / 32] * 4)
 
 
 def test_in_doubt_pass_stops_a_slice_that_is_shown_to_be_worse_and_no_other() -> None:
     """Ten slices in which the candidate happens to lose one row; then one that really got worse."""
     noise = [(40, 30, 1, 2)] * 9
     lenient = gate(confidence=0.95, in_doubt="pass")
-    assert result(gate(), *sliced(*noise, noise[0])).status == "failed"
-    assert result(lenient, *sliced(*noise, noise[0])).status == "passed"
-    assert result(gate(confidence=0.95), *sliced(*noise, noise[0])).status == "failed"
-    found = result(lenient, *sliced(*noise, (40, 20, 0, 12)))
-    assert found.status == "failed" and [p.slice for p in found.parts if p.status == "failed"] == ["s9"]
-    assert "95% sure of" in found.parts[9].reason
+    assert gate_result(gate(), *sliced(*noise, noise[0])).status == "failed"
+    assert gate_result(lenient, *sliced(*noise, noise[0])).status == "passed"
+    assert gate_result(gate(confidence=0.95), *sliced(*noise, noise[0])).status == "failed"
+    result = gate_result(lenient, *sliced(*noise, (40, 20, 0, 12)))
+    assert result.status == "failed" and [p.slice for p in result.parts if p.status == "failed"] == ["s9"]
+    assert "95% sure of" in result.parts[9].reason
     # Five of five lost rows have p = 0.031: shown on one slice, an accident that ten slices make likely.
-    assert result(lenient, *sliced((40, 30, 0, 5))).status == "failed"
-    assert result(lenient, *sliced(*noise, (40, 30, 0, 5))).status == "passed"
+    assert gate_result(lenient, *sliced((40, 30, 0, 5))).status == "failed"
+    assert gate_result(lenient, *sliced(*noise, (40, 30, 0, 5))).status == "passed"
 
 
 def test_every_slice_shows_what_its_rows_could_have_shown() -> None:
     candidate, champion = sliced((400, 350, 10, 10), (40, 35, 1, 1))
-    large, small = result(gate(margin=0.5), candidate, champion).parts
+    large, small = gate_result(gate(margin=0.5), candidate, champion).parts
     assert large.detectable is not None and small.detectable is not None and large.detectable < small.detectable / 2
     text = decide(candidate, champion, Policy((gate(margin=0.5),))).to_text()  # type: ignore[arg-type]
     assert f"40 rows can show {small.detectable:.2g}" in text and len(text.splitlines()) == 4
@@ -121,25 +121,29 @@ def test_every_slice_shows_what_its_rows_could_have_shown() -> None:
 )
 def test_facts_are_gated_like_metrics(fields: dict, value: float | None, status: str, reason: str) -> None:  # type: ignore[type-arg]
     facts = {} if value is None else {fields["metric"]: value}
-    found = result(GateSpec.model_validate(fields), share(1, 1), **facts)
-    assert (found.status, found.reason, found.rows) == (status, reason, None)
-    assert found.candidate == (value if reason[0].isdigit() else None)
+    result = gate_result(GateSpec.model_validate(fields), share(1, 1), **facts)
+    assert (result.status, result.reason, result.rows) == (status, reason, None)
+    assert result.candidate == (value if reason[0].isdigit() else None)
 
 
 def test_a_range_can_be_asked_of_a_metric_too() -> None:
     spec = GateSpec(metric="accuracy", at_least=0.5, at_most=0.9)
-    assert [result(spec, share(n, 20)).status for n in (9, 10, 18, 19)] == ["failed", "passed", "passed", "failed"]
-    assert result(spec, share(19, 20)).gate == "accuracy between 0.5 and 0.9"
+    assert [gate_result(spec, share(n, 20)).status for n in (9, 10, 18, 19)] == ["failed", "passed", "passed", "failed"]
+    assert gate_result(spec, share(19, 20)).gate == "accuracy between 0.5 and 0.9"
 
 
 def test_any_lead_is_enough_for_by_zero_and_no_lead_is_not() -> None:
     champion = share(20, 40)
     lead = gate(by=0, slice=None)
-    assert [result(lead, share(n, 40), champion).status for n in (19, 20, 21)] == ["failed", "failed", "passed"]
+    assert [gate_result(lead, share(n, 40), champion).status for n in (19, 20, 21)] == ["failed", "failed", "passed"]
     sure = gate(by=0, slice=None, confidence=0.95)
-    assert [result(sure, share(n, 40), champion).status for n in (20, 24, 25)] == ["failed", "failed", "passed"]
+    assert [gate_result(sure, share(n, 40), champion).status for n in (20, 24, 25)] == ["failed", "failed", "passed"]
     by_loss = gate(by=0, slice=None, metric="loss", confidence=0.95)
-    assert [result(by_loss, share(20, 40, loss=x), champion).status for x in (0.6, 0.5, 0.4)] == ["failed", "failed", "passed"]
+    assert [gate_result(by_loss, share(20, 40, loss=x), champion).status for x in (0.6, 0.5, 0.4)] == [
+        "failed",
+        "failed",
+        "passed",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import io
+import dataclasses
 import math
 import subprocess
 import sys
@@ -10,13 +10,8 @@ from matplotlib.figure import Figure
 
 from softprompt_core.data.report import WORD_BINS, DataReport, SplitReport
 from softprompt_core.evaluation import Predictions, confusion
-from softprompt_core.report import comparison, confusion_matrix, data_overview, learning_curve
-
-
-def png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+from softprompt_core.report import comparison, confusion_matrix, data_overview, gate_figure, learning_curve, png
+from tests.report.assessments import CANDIDATE, answers, assessment_of
 
 
 def texts(figure: Figure) -> str:
@@ -28,13 +23,15 @@ def texts(figure: Figure) -> str:
 def matrix(labels: tuple[str, ...]) -> Figure:
     gold = tuple(label for label in labels for _ in range(3))
     predicted = (labels[-1], *gold[1:])
-    p = Predictions("candidate", tuple(map(str, range(len(gold)))), gold, predicted, (0.0,) * len(gold), {}, labels)
-    return confusion_matrix(confusion(p))
+    answers = {"ids": tuple(map(str, range(len(gold)))), "gold": gold, "predicted": predicted, "loss": (0.0,) * len(gold)}
+    return confusion_matrix(confusion(Predictions(scorer="candidate", slices={}, labels=labels, **answers)))
 
 
 def report(classes: dict[str, int]) -> dict[str, object]:
-    split = SplitReport(10, 9, classes, (0, 4, 5, *[0] * (len(WORD_BINS) - 2)), {})
-    return DataReport({"train": split, "test": split}, (), (), (), (), ()).to_json()
+    split = SplitReport(rows_read=10, rows=9, classes=classes, words=(0, 4, 5, *[0] * (len(WORD_BINS) - 2)), slices={})
+    return DataReport(
+        splits={"train": split, "test": split}, duplicates=(), conflicts=(), leakage=(), bad_rows=(), warnings=()
+    ).model_dump(mode="json")
 
 
 def test_the_learning_curve_draws_both_losses_and_marks_the_chosen_step() -> None:
@@ -62,16 +59,20 @@ def test_of_many_labels_those_with_mistakes_are_drawn() -> None:
 @pytest.mark.parametrize("label", ["$x", "$\\frac{$", "a_b^c", "x" * 200, "two\nlines"])
 def test_no_label_can_stop_a_figure(label: str) -> None:
     assert png(matrix(("no", label)))
-    assert png(comparison({label: {label: 0.5}}, metric=label))
+    sliced = CANDIDATE.model_copy(update={"slices": {label: (True,) * 8}})
+    named = assessment_of(sliced, None, baselines={"hard_prompt": sliced, label: sliced})
+    assert png(comparison(named)) and png(gate_figure(named, title=label))
     assert png(data_overview(report({"no": 4, label: 5})))
 
 
 def test_the_comparison_has_a_bar_for_each_scorer_and_group() -> None:
-    values = {"candidate": {"all rows": 0.9, "long": 0.8}, "champion": {"all rows": 0.85, "long": math.nan}}
-    figure = comparison(values, metric="accuracy", rows={"all rows": 50, "long": 7})
-    assert [bar.get_height() for bar in figure.axes[0].patches[:3]] == [0.9, 0.8, 0.85]
-    assert "7 rows" in texts(figure) and "nan" not in texts(figure)
-    assert png(figure)
+    figure = comparison(assessment_of(baselines={}))
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [7 / 8, 3 / 4, 6 / 8, 1.0]
+    assert "8 rows" in texts(figure) and "4 rows" in texts(figure) and "nan" not in texts(figure)
+    undefined = dataclasses.replace(
+        assessment_of(), slices={"candidate": {"first": {"accuracy": 1.0}}, "champion": {}, "hard_prompt": {}}
+    )
+    assert "nan" not in texts(comparison(undefined)) and png(comparison(undefined))
 
 
 def test_the_data_overview_draws_shares_and_drops_the_label_panel_for_generation() -> None:
@@ -80,7 +81,10 @@ def test_the_data_overview_draws_shares_and_drops_the_label_panel_for_generation
     assert len(data_overview(report({})).axes) == 1
 
 
-@pytest.mark.parametrize("figure", [learning_curve([]), comparison({}, metric="accuracy")])
+NOTHING = assessment_of(answers("candidate", "", ""), None, baselines={"hard_prompt": answers("hard_prompt", "", "")})
+
+
+@pytest.mark.parametrize("figure", [learning_curve([]), comparison(NOTHING), gate_figure(NOTHING)])
 def test_nothing_to_draw_is_an_empty_figure(figure: Figure) -> None:
     assert png(figure)
 
@@ -90,7 +94,7 @@ def test_figures_need_neither_pyplot_nor_a_display() -> None:
 import sys
 import softprompt_core.report
 assert "matplotlib" not in sys.modules
-softprompt_core.report.comparison({"candidate": {"all rows": 1.0}}, metric="accuracy").savefig("/dev/null", format="png")
+assert softprompt_core.report.png(softprompt_core.report.learning_curve([{"step": 1, "loss": 1.0}]))
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

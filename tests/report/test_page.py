@@ -6,49 +6,32 @@ import dataclasses
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
 from softprompt_core.data import DataChanges, SplitChange
 from softprompt_core.errors import Outcome
 from softprompt_core.evaluation import Predictions
-from softprompt_core.gates import Decision, GateResult
-from softprompt_core.report import GatePage, advantage, changed_answers, gate_figure, gate_page, interval, learning_curve
+from softprompt_core.evaluation.changes import changed_answers
+from softprompt_core.evaluation.results import SeedScore
+from softprompt_core.gates import Assessment, Decision, GateResult
+from softprompt_core.report import NearTokens, PageDetails, gate_figure, gate_page, learning_curve, png, result_sentence
+from tests.report.assessments import CANDIDATE, CHAMPION, answers, assessment_of
 
 EVIL = "<script>alert('x')</script> & \"quoted\" <b>|</b>"
-FAILED = GateResult("accuracy no worse than the champion", "failed", "0.1 worse", 0.8, 0.9, 0.0, 10, (-0.2, 0.0), advantage=-0.1)
-DECISION = Decision(False, Outcome.REJECTED, "1 of 1 gate failed.", (FAILED,))
+DATA = DataChanges((SplitChange("train", 60, 62, 3, 1, 18),), {"a": (0.5, 0.75)})
+ASSESSMENT = dataclasses.replace(assessment_of(), data_changes=DATA)
+DETAILS = PageDetails(
+    task="toy",
+    version=7,
+    comparison_png=png(gate_figure(ASSESSMENT, title="t")),
+    curve_png=png(learning_curve([{"step": 1, "loss": 1.0}])),
+    tokens=[NearTokens("0", ["film 0.91"], 0.5)],
+    links={"MLflow run": "http://host/#/run", "Prefect run": "javascript:alert(1)"},
+)
 
 
-def answers(scorer: str, predicted: str, gold: str = "aaaabbbb") -> Predictions:
-    rows = len(gold)
-    slices = {"first": (True,) * 4 + (False,) * (rows - 4), "none": (False,) * rows}
-    return Predictions(
-        scorer, tuple(f"test/{i}" for i in range(rows)), tuple(gold), tuple(predicted), (0.5,) * rows, slices, ("a", "b")
-    )
-
-
-CHAMPION, CANDIDATE = answers("champion", "aaaabbaa"), answers("candidate", "abaabbbb")
-
-
-def page(**changes: object) -> str:
-    content = GatePage(
-        task="toy",
-        version=7,
-        decision=DECISION,
-        metrics={"accuracy": {"candidate": 0.8, "champion": 0.9}},
-        slices={"first": {"candidate": 0.75, "champion": 1.0}},
-        slice_rows={"first": 4},
-        changed=changed_answers(CHAMPION, CANDIDATE, {f"test/{i}": f"text {i}" for i in range(8)}),
-        comparison=gate_figure(
-            {"candidate": CANDIDATE, "champion": CHAMPION}, metric="accuracy", reference="champion", title="t"
-        ),
-        curve=learning_curve([{"step": 1, "loss": 1.0}]),
-        data=DataChanges((SplitChange("train", 60, 62, 3, 1, 18),), {"a": (0.5, 0.75)}),
-        tokens=[("0", ["film 0.91"], 0.5)],
-        links={"MLflow run": "http://host/#/run", "Prefect run": "javascript:alert(1)"},
-    )
-    return gate_page(dataclasses.replace(content, **changes))  # type: ignore[arg-type]
+def page(assessment: Assessment = ASSESSMENT, **changes: object) -> str:
+    return gate_page(assessment, dataclasses.replace(DETAILS, **changes))  # type: ignore[arg-type]
 
 
 class Outline(HTMLParser):
@@ -76,9 +59,9 @@ class Outline(HTMLParser):
 
 def test_the_verdict_comes_first_and_then_the_reasons() -> None:
     outline = Outline(page())
-    assert outline.headings[:2] == ["toy version 7: rejected", "Why: the gates"]
+    assert outline.headings[:2] == ["toy version 7: promoted", "Why: the gates"]
     assert outline.headings[2:] == [
-        "Candidate and the others, with 95 % intervals",
+        "Candidate and the others",
         "Test rows",
         "Slices",
         "Answers that differ from the champion's",
@@ -94,55 +77,64 @@ def test_the_page_needs_nothing_else_and_runs_nothing() -> None:
     tags = Outline(page()).tags
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in tags}
     images = [attributes["src"] or "" for tag, attributes in tags if tag == "img"]
-    assert len(images) == 2 and all(source.startswith("data:image/svg+xml;base64,") for source in images)
+    assert len(images) == 2 and all(source.startswith("data:image/png;base64,") for source in images)
     # Only web addresses become links; another scheme could run something.
     assert [attributes["href"] for tag, attributes in tags if tag == "a"] == ["http://host/#/run"]
 
 
 def test_other_peoples_words_never_become_markup() -> None:
-    evil = answers("champion", "aaaabbaa")
-    evil = dataclasses.replace(
-        evil, ids=(EVIL, *evil.ids[1:]), gold=(EVIL, *evil.gold[1:]), predicted=(EVIL, *evil.predicted[1:])
+    def evil(scorer: str, answer: str) -> Predictions:
+        others = answers(scorer, "aaaabbaa")
+        first = {"ids": EVIL, "gold": EVIL, "predicted": answer}
+        fields = {name: (text, *getattr(others, name)[1:]) for name, text in first.items()}
+        slices = {EVIL: others.slices["first"]}
+        return others.model_copy(update={**fields, "slices": slices, "labels": ("a", "b", EVIL)})
+
+    assessment = assessment_of(
+        evil("candidate", EVIL + "2"), evil("champion", EVIL), baselines={EVIL: evil(EVIL, "a")}, inputs={EVIL: EVIL}
     )
-    other = dataclasses.replace(evil, scorer="candidate", predicted=(EVIL + "2", *evil.predicted[1:]))
-    gate = GateResult(EVIL, "failed", EVIL, slice=EVIL)
-    text = page(
-        task=EVIL,
-        decision=Decision(False, Outcome.REJECTED, EVIL, (gate, dataclasses.replace(gate, parts=(gate,)))),
-        metrics={EVIL: {"candidate": 1.0, EVIL: 0.5}},
-        slices={EVIL: {"candidate": 1.0}},
-        slice_rows={EVIL: 3},
-        changed=changed_answers(evil, other, {EVIL: EVIL}),
-        data=DataChanges((SplitChange(EVIL, 1, 1, None, None, None),), {EVIL: (1.0, 1.0)}),
+    gate = GateResult(gate=EVIL, status="failed", reason=EVIL, slice=EVIL)
+    seeds = tuple(SeedScore(seed=i, validation=1, test=None, best_step=1, stopped=EVIL, chosen=not i) for i in range(2))
+    assessment = dataclasses.replace(
+        assessment,
+        results=assessment.results.model_copy(update={"seeds": seeds}),
+        decision=Decision(
+            passed=False, outcome=Outcome.REJECTED, verdict=EVIL, results=(gate, gate.model_copy(update={"parts": (gate,)}))
+        ),
+        data_changes=DataChanges((SplitChange(EVIL, 1, 1, None, None, None),), {EVIL: (1.0, 1.0)}),
         data_note=EVIL,
-        summary=EVIL,
+    )
+    text = page(
+        assessment,
+        task=EVIL,
         notes=[EVIL],
-        tokens=[(EVIL, [EVIL], None)],
+        tokens=[NearTokens(EVIL, [EVIL], None)],
         links={EVIL: f"http://host/{EVIL}"},
         facts={EVIL: EVIL},
-        seeds=[[EVIL], [EVIL]],
     )
     known = {tag for tag, _ in Outline(page()).tags} | {"ul", "li"}
-    assert {tag for tag, _ in Outline(text).tags} <= known and "<script" not in text
-    assert "<b>|" not in text
+    outline = Outline(text)
+    assert {tag for tag, _ in outline.tags} <= known and "<script" not in text and not outline.open
+    assert "<b>|" not in text and text.count("&lt;script&gt;") >= 25
 
 
 def test_worse_answers_stand_before_better_ones() -> None:
     changed = changed_answers(CHAMPION, CANDIDATE, {"test/1": "a text"})
-    assert [(row.kind, row.id, row.before, row.after) for row in changed.rows] == [
+    assert [(row.kind, row.id, row.before, row.after) for row in changed.changed] == [
         ("worse", "test/1", "a", "b"),
         ("better", "test/6", "a", "b"),
         ("better", "test/7", "a", "b"),
     ]
-    assert changed.rows[0].input == "a text" and str(changed) == "3 of 8 test answers changed: 1 worse, 2 better"
+    assert changed.changed[0].input == "a text" and str(changed) == "3 of 8 test answers changed: 1 worse, 2 better"
     assert str(changed_answers(CHAMPION, CHAMPION, {})) == "all 8 test answers are the same"
 
 
 def test_generated_texts_are_ordered_by_how_much_they_lost() -> None:
     gold = ("the cat sat down", "a b c", "x y")
-    before = Predictions("champion", ("0", "1", "2"), gold, ("the cat sat", "a b", "z"), (1.0,) * 3, {}, ())
-    after = Predictions("candidate", ("0", "1", "2"), gold, ("the cat", "nothing", "x y"), (1.0,) * 3, {}, ())
-    assert [(row.id, row.kind) for row in changed_answers(before, after, {}).rows] == [
+    rows = {"ids": ("0", "1", "2"), "gold": gold, "loss": (1.0,) * 3, "slices": {}, "labels": ()}
+    before = Predictions(scorer="champion", predicted=("the cat sat", "a b", "z"), **rows)
+    after = Predictions(scorer="candidate", predicted=("the cat", "nothing", "x y"), **rows)
+    assert [(row.id, row.kind) for row in changed_answers(before, after, {}).changed] == [
         ("1", "worse"),
         ("0", "worse"),
         ("2", "better"),
@@ -156,49 +148,55 @@ def test_answers_to_other_rows_are_not_compared() -> None:
 
 def test_long_lists_and_texts_are_cut_and_say_so() -> None:
     gold = "a" * 200
-    changed = changed_answers(answers("champion", gold, gold), answers("candidate", "b" * 200, gold), {"test/0": "x" * 5000})
-    text = page(changed=changed)
-    assert "180 more are in evaluation/examples.json" in text and "x" * 401 not in text
+    assessment = assessment_of(
+        answers("candidate", "b" * 200, gold), answers("champion", gold, gold), baselines={}, inputs={"test/0": "x" * 5000}
+    )
+    text = page(assessment)
+    assert "180 more are in evaluation/examples.json" in text and "x" * 401 not in text and "x" * 399 + "…" in text
 
 
-def test_intervals_hold_the_value_and_a_scorer_is_never_ahead_of_itself() -> None:
-    found = advantage(CANDIDATE, CHAMPION, "accuracy")
-    assert found is not None and found[1] <= found[0] <= found[2]
-    assert found[0] == pytest.approx(1 / 8)
-    assert advantage(CHAMPION, CHAMPION, "accuracy") == (0.0, 0.0, 0.0)
-    assert advantage(CANDIDATE, CHAMPION, "accuracy", slice="none") is None and interval(CANDIDATE, "no such metric") is None
+def test_a_seed_is_shown_beside_others_only() -> None:
+    seeds = [SeedScore(seed=i, validation=0.5, test=0.25, best_step=9, stopped="patience", chosen=i == 1) for i in range(2)]
+
+    def shown(count: int) -> str:
+        return page(dataclasses.replace(ASSESSMENT, results=ASSESSMENT.results.model_copy(update={"seeds": seeds[:count]})))
+
+    assert "1 (candidate)" in shown(2) and "Test accuracy</th>" in shown(2)
+    assert "Best step" not in shown(1)
 
 
-def test_a_lower_loss_is_an_advantage() -> None:
-    better = dataclasses.replace(CANDIDATE, loss=(0.1,) * 8)
-    found = advantage(better, CHAMPION, "loss")
-    assert found is not None and found[0] == pytest.approx(0.4)
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    generator, covered = np.random.default_rng(0), 0
-    for _ in range(60):
-        right = generator.random(150) < 0.8
-        predicted = "".join("a" if hit else "b" for hit in right)
-        found = interval(answers("candidate", predicted, "a" * 150), "accuracy")
-        assert found is not None
-        covered += found[1] <= 0.8 <= found[2]
-    assert covered >= 51  # 57 of 60 expected
+def test_the_result_is_one_sentence_with_the_bounds_and_what_they_are() -> None:
+    lower, upper = ASSESSMENT.advantages[None].lower, ASSESSMENT.advantages[None].upper
+    bounds = f"({lower:+.3g} to {upper:+.3g}, each bound at 95 % confidence, 8 rows)"
+    assert result_sentence(ASSESSMENT) == f"Test accuracy 0.875, champion 0.75: 0.125 better {bounds}."
+    same = result_sentence(assessment_of(CHAMPION.model_copy(update={"scorer": "candidate"})))
+    assert "champion 0.75: equal (" in same and same in page(assessment_of(CHAMPION))
 
 
 def test_the_figure_names_verdict_scorers_slices_and_what_a_gate_asks_for() -> None:
     from tests.report.test_figures import texts
 
-    scorers = {"candidate": CANDIDATE, "champion": CHAMPION}
-    figure = gate_figure(scorers, metric="accuracy", reference="champion", title="toy: no $x", required=-0.02)
-    found = texts(figure)
-    for words in ("toy: no", "first (4)", "all rows (8)", "a gate asks for -0.02", "champion"):
-        assert words in found
-    assert "none (0)" not in found
-    assert len(gate_figure(scorers, metric="accuracy", reference=None, title="").axes) == 1
+    words = texts(gate_figure(ASSESSMENT, title="toy: no $x", required=-0.02))
+    shown = ("toy: no", "first (4)", "all rows (8)", "a gate asks for -0.02", "champion", "each one-sided at 95 % confidence")
+    for part in shown:
+        assert part in words
+    assert "none (0)" not in words
+
+
+def test_the_figure_draws_the_gates_own_bounds() -> None:
+    _, right = gate_figure(ASSESSMENT).axes
+    (result,) = ASSESSMENT.decision.results
+    drawn = [tuple(line.get_xdata()) for line in right.lines]
+    assert result.interval in drawn and (result.advantage,) in drawn
 
 
 def test_a_page_of_almost_nothing_is_still_a_page() -> None:
-    text = gate_page(GatePage("toy", None, Decision(False, Outcome.REJECTED, "No gates, no promotion.")))
+    nothing = Decision(passed=False, outcome=Outcome.REJECTED, verdict="No gates, no promotion.")
+    text = gate_page(dataclasses.replace(assessment_of(CANDIDATE, None), decision=nothing), PageDetails("toy"))
     assert "The spec sets no gate." in text and not Outline(text).open
     assert re.search(r"<title>toy: rejected</title>", text)
+
+
+def test_the_page_of_a_first_version_compares_with_the_hard_prompt() -> None:
+    text = page(assessment_of(CANDIDATE, None))
+    assert "<h2>Answers that differ from the hard prompt's</h2>" in text and "<th>Hard prompt</th>" in text

@@ -13,12 +13,12 @@ from softprompt_core.report import SweepDots, sweep_figure
 
 
 def dots(grid: dict[str, list[Any]]) -> list[SweepDots]:
-    found = []
-    for place, values in enumerate(itertools.product(*grid.values())):
-        mark = "best" if place == 1 else ""
-        seeds: Sequence[float] = () if place == 0 else (0.5 + place / 100, 0.6 + place / 100)
-        found.append(SweepDots(dict(zip(grid, values, strict=True)), seeds, 0.55 + place / 100, 0.02, mark))
-    return found
+    points = []
+    for index, values in enumerate(itertools.product(*grid.values())):
+        mark = "best" if index == 1 else ""
+        seeds: Sequence[float] = () if index == 0 else (0.5 + index / 100, 0.6 + index / 100)
+        points.append(SweepDots(dict(zip(grid, values, strict=True)), seeds, 0.55 + index / 100, 0.02, mark))
+    return points
 
 
 LENGTHS = [1, 5, 20, 100]
@@ -40,8 +40,8 @@ LENGTHS = [1, 5, 20, 100]
 )
 def test_one_or_two_settings_are_curves(grid: dict[str, list[Any]], labels: set[str], scale: str) -> None:
     (axes,) = sweep_figure(grid, dots(grid), metric="accuracy").axes
-    said = {text.get_text() for text in axes.get_legend().get_texts()}
-    assert said == labels | {"within one standard error of the best"}
+    entries = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert entries == labels | {"within one standard error of the best"}
     assert axes.get_xscale() == scale and [t.get_text() for t in axes.texts] == ["best"]
 
 

@@ -115,15 +115,15 @@ class Postgres(Service):
 
 
 def _binaries() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
-    if found:
-        return found[-1].parent
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    if installed:
+        return installed[-1].parent
     on_path = shutil.which("postgres")
     return Path(on_path).resolve().parent if on_path else None
 
 
 def _account() -> pwd.struct_passwd | None:
-    """Whom to be instead of root; None where the tests do not run as root, or there is nobody."""
+    """The user to run it as instead of root; None where the tests do not run as root, or there is no such user."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):

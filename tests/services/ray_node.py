@@ -6,6 +6,8 @@ import secrets
 import sys
 from pathlib import Path
 
+import psutil
+
 from tests.services.service import Service
 
 
@@ -28,12 +30,12 @@ class RayNode(Service):
         )
 
     def _command(self) -> list[str]:
-        own = ["--head", "--port", str(self.port), "--temp-dir", str(self.folder / "s"), "--include-dashboard", "false"]
+        of_head = ["--head", "--port", str(self.port), "--temp-dir", str(self.folder / "s"), "--include-dashboard", "false"]
         joining = ["--address", self.address, "--dashboard-agent-listen-port", "0"]
         common = ["--block", "--num-cpus", "1", "--num-gpus", "0", "--object-store-memory", "80000000"]
         ports = ["--node-ip-address", "127.0.0.1", "--min-worker-port", "0", "--max-worker-port", "0"]
-        where = own if self.head is None else joining
-        return [sys.executable, "-m", "ray.scripts.scripts", "start", *where, *common, *ports]
+        node = of_head if self.head is None else joining
+        return [sys.executable, "-m", "ray.scripts.scripts", "start", *node, *common, *ports]
 
     def _environment(self) -> dict[str, str]:
         auth = {name: value for name, value in self.secret.items() if name != "RAY_ADDRESS"}
@@ -44,9 +46,5 @@ class RayNode(Service):
 
     def holds(self, pid: int) -> bool:
         """Whether a process of this machine belongs to this node."""
-        while pid > 1:
-            if self._process is not None and pid == self._process.pid:
-                return True
-            stat = Path(f"/proc/{pid}/stat").read_text()
-            pid = int(stat.rpartition(")")[2].split()[1])
-        return False
+        process = psutil.Process(pid)
+        return self._process is not None and self._process.pid in (pid, *(parent.pid for parent in process.parents()))

@@ -14,7 +14,7 @@ from typing import Self
 import httpx
 
 PATIENCE_S = 120
-# Of the person or the test that starts a server; what a server needs it is told.
+# Settings of the person or the test that starts a server do not reach it; it gets its own.
 _FOREIGN = ("AWS_", "MLFLOW_", "PREFECT_", "SOFTPROMPT_")
 
 
@@ -25,9 +25,9 @@ def free_port() -> int:
 
 
 class Service:
-    """What every server here has in common; it keeps its files and its ``log`` in ``folder``, and its port over restarts.
+    """A server that keeps its files and its ``log`` in ``folder``, and its port over restarts.
 
-    A context manager: it stands when ``with`` begins and is gone when it ends.
+    A context manager: it answers when ``with`` begins and has ended when that ends.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,8 +41,8 @@ class Service:
         return None
 
     def start(self) -> None:
-        """Return when it answers; AssertionError with its log if it ends or says nothing."""
-        assert self._process is None, "it runs already"
+        """Return when it answers; AssertionError with its log if it ends or does not answer."""
+        assert self._process is None, "it is running"
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -90,7 +90,7 @@ class Service:
         self.stop()
 
     def _command(self) -> list[str]:
-        raise NotImplementedError  # each service says its own
+        raise NotImplementedError
 
     def _environment(self) -> dict[str, str]:
         return {}
@@ -100,7 +100,7 @@ class Service:
         return {}
 
     def _answers(self) -> bool:
-        raise NotImplementedError  # likewise
+        raise NotImplementedError
 
     def _ending(self) -> signal.Signals:
         return signal.SIGTERM

@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Self
 
+from tests.services.commands import Command, Forkserver
 from tests.services.mlflow_server import MlflowServer
 from tests.services.postgres import Postgres
 from tests.services.prefect_server import PrefectServer
@@ -29,6 +31,7 @@ class Team:
         self.folder = folder
         self.postgres, self.s3 = Postgres(), S3(folder / "s3")
         self._open = ExitStack()
+        self._numbers = count()
 
     @staticmethod
     def missing() -> str | None:
@@ -37,6 +40,8 @@ class Team:
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
+            quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"}
+            self._forkserver = opened.enter_context(Forkserver({**_inherited(), **quiet}))
             opened.enter_context(self.postgres)
             opened.enter_context(self.s3)
             files, postgres = self.s3.bucket("proxied"), self.postgres
@@ -66,12 +71,10 @@ class Team:
         self._open.close()
 
     def environment(self, profile: str) -> dict[str, str]:
-        """Of a command or a worker that uses one of the profiles; log-ins come from the environment, as they should."""
+        """The environment of a command or a worker with one of the profiles; log-ins come from there, as they should."""
         keys = {name: value for name, value in self.s3.environment.items() if not name.endswith(("_URL", "_URL_S3"))}
-        foreign = ("AWS_", "MLFLOW_", "PREFECT_", "SOFTPROMPT_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         own = {"SOFTPROMPT_CONFIG": str(self.folder / "softprompt.toml"), "SOFTPROMPT_PROFILE": profile, "PYTHONPATH": str(ROOT)}
-        return {**inherited, **keys, **own}
+        return {**_inherited(), **keys, **own}
 
     def python(self, profile: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run Python in the folder, with a profile's settings."""
@@ -82,4 +85,12 @@ class Team:
 
     def softprompt(self, profile: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run the command with a profile."""
-        return self.python(profile, "-m", "flows.cli", *arguments)
+        words, output = [str(argument) for argument in arguments], self.folder / "commands" / str(next(self._numbers))
+        ended = Command(self._forkserver, output, self.environment(profile), *words, current_folder=self.folder).ended()
+        return subprocess.CompletedProcess(["softprompt", *words], ended.code, ended.out, ended.err)
+
+
+def _inherited() -> dict[str, str]:
+    """This process's environment, without what says where servers and files are."""
+    foreign = ("AWS_", "MLFLOW_", "PREFECT_", "SOFTPROMPT_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}

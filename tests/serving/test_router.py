@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from softprompt_core.base_model import load_base
+from softprompt_core.base_model.loading import load_base
 from softprompt_core.errors import InvalidInput
 from softprompt_core.serving import Predictor, Request, Router
 from softprompt_core.soft_prompt import SoftPrompt

@@ -13,15 +13,14 @@ import pytest
 
 from softprompt_core import settings
 from softprompt_core.errors import InvalidInput, Outcome
-from softprompt_core.profiles import environment_of
-from softprompt_core.registry import default_stores
-from softprompt_core.stages.workspace import home
+from softprompt_core.settings import environment_of, home, sources
+from softprompt_core.store.addresses import Addresses
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A current folder without a file, none of this machine's settings, and no command line."""
     for name in settings.Settings.model_fields:
         # Set first: that which a test exports is then taken back as well.
@@ -29,7 +28,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(settings.variable(name))
     monkeypatch.chdir(tmp_path)
     yield
-    settings._command_line.clear()
+    sources._command_line.clear()
 
 
 def write(text: str, name: str = settings.FILE) -> Path:
@@ -40,8 +39,8 @@ def write(text: str, name: str = settings.FILE) -> Path:
 
 
 def origin(name: str) -> tuple[str, str | None]:
-    (found,) = [one for one in settings.explain() if one.name == name]
-    return found.source, found.place
+    (setting,) = [setting for setting in settings.explain() if setting.name == name]
+    return setting.source, setting.place
 
 
 def test_each_source_is_stronger_than_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,14 +51,14 @@ def test_each_source_is_stronger_than_the_one_before(monkeypatch: pytest.MonkeyP
     assert (settings.current().cache_bytes, origin("cache_bytes")) == (2, ("file", f"{path} [profiles.night]"))
     monkeypatch.setenv("SOFTPROMPT_CACHE_BYTES", "3_000")
     assert (settings.current().cache_bytes, origin("cache_bytes")) == (3000, ("environment", "SOFTPROMPT_CACHE_BYTES"))
-    settings.give({"cache_bytes": "4"})
+    settings.override({"cache_bytes": "4"})
     assert (settings.current().cache_bytes, origin("cache_bytes")) == (4, ("command line", "--set cache_bytes"))
 
 
 def test_the_file_may_choose_the_profile_and_the_command_line_another_one() -> None:
     write('profile = "a"\n[profiles.a]\nui_url = "http://a"\n[profiles.b]\nui_url = "http://b"\n')
     assert settings.current().ui_url == "http://a"
-    settings.give({"profile": "b"})
+    settings.override({"profile": "b"})
     assert settings.current().ui_url == "http://b"
 
 
@@ -83,17 +82,17 @@ def test_outcomes_are_written_with_commas_or_as_a_list(monkeypatch: pytest.Monke
     assert settings.current().notify_on == (Outcome.REJECTED, Outcome.PROMOTED)
 
 
-def test_the_stores_follow_the_file(tmp_path: Path) -> None:
+def test_the_stores_follow_the_file() -> None:
     write(
         '[profiles.team]\nmlflow_tracking_uri = "postgresql://db/mlflow"\nartifact_root = "s3://b"\nprefect_api_url = "http://p/api"\n'
     )
-    settings.give({"profile": "team"})
-    stores = default_stores(tmp_path)
+    settings.override({"profile": "team"})
+    stores = Addresses.from_settings()
     assert (stores.tracking_uri, stores.artifact_root) == ("postgresql://db/mlflow", "s3://b")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("cache_byte = 1", "unknown setting `cache_byte`; did you mean `cache_bytes`?"),
         ("[profiles.other]\nhme = 'x'", r"\[profiles.other\]: unknown setting `hme`; did you mean `home`?"),
@@ -109,9 +108,9 @@ def test_the_stores_follow_the_file(tmp_path: Path) -> None:
         ("profile = 'team'\nmlflow_tracking_uri = 'postgresql://db/x'\nprefect_api_url = 'http://p/api'", "needs artifact_root"),
     ],
 )
-def test_mistakes_in_the_file_are_named(text: str, said: str) -> None:
+def test_mistakes_in_the_file_are_named(text: str, message: str) -> None:
     write(text)
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=message):
         settings.current()
 
 
@@ -126,30 +125,30 @@ def test_a_wrong_value_names_its_source_and_is_not_repeated(monkeypatch: pytest.
     with pytest.raises(InvalidInput, match="SOFTPROMPT_CACHE_BYTES: cache_bytes"):
         settings.current()
     with pytest.raises(InvalidInput, match="--set cache_byte"):
-        settings.give({"cache_byte": "1"})
+        settings.override({"cache_byte": "1"})
 
 
 def test_a_mistyped_variable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOFTPROMPT_CACHE_BYTE", "1")
-    assert settings.strangers() == ["SOFTPROMPT_CACHE_BYTE is no setting; did you mean `SOFTPROMPT_CACHE_BYTES`?"]
+    assert settings.unknown_variables() == ["SOFTPROMPT_CACHE_BYTE is no setting; did you mean `SOFTPROMPT_CACHE_BYTES`?"]
 
 
 def test_libraries_and_child_processes_see_file_and_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     write('mlflow_tracking_password = "geheim"\nprefect_api_url = "http://file/api"\nnotify_on = ["rejected", "invalid"]\n')
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment")
-    settings.give({"mlflow_tracking_uri": "http://command-line"})
+    settings.override({"mlflow_tracking_uri": "http://command-line"})
     before = settings.current()
     settings.export()
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "geheim"
     assert os.environ["PREFECT_API_URL"] == "http://file/api"
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://command-line"
     assert "SOFTPROMPT_CACHE_BYTES" not in os.environ, "defaults are not set in stone for children"
-    settings._command_line.clear()
+    sources._command_line.clear()
     Path(settings.FILE).unlink()
     assert settings.current() == before
 
 
-def show(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def softprompt(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "flows.cli", *arguments],
         capture_output=True,
@@ -161,36 +160,36 @@ def show(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 def test_config_show_says_where_each_value_comes_from_and_no_secret() -> None:
     path = write('[profiles.team]\nprefect_api_url = "http://p/api"\nprefect_api_auth_string = "me:geheim1"\n')
-    done = show(
+    result = softprompt(
         *("--profile", "team", "config", "show", "--json"),
         MLFLOW_TRACKING_URI="https://me:geheim2@mlflow",
         AWS_SECRET_ACCESS_KEY="geheim3",
     )
-    assert done.returncode == 0, done.stderr
-    assert "geheim" not in done.stdout + done.stderr
-    found = {one["name"]: one for one in json.loads(done.stdout)}
-    assert found["mlflow_tracking_uri"]["value"] == "https://me:***@mlflow"
-    assert (found["profile"]["source"], found["profile"]["place"]) == ("command line", "--profile")
-    assert found["prefect_api_auth_string"]["place"] == f"{path} [profiles.team]"
-    table = show("--profile", "team", "--set", "mlflow_tracking_uri=http://m", "config", "show")
+    assert result.returncode == 0, result.stderr
+    assert "geheim" not in result.stdout + result.stderr
+    shown = {setting["name"]: setting for setting in json.loads(result.stdout)}
+    assert shown["mlflow_tracking_uri"]["value"] == "https://me:***@mlflow"
+    assert (shown["profile"]["source"], shown["profile"]["place"]) == ("command line", "--profile")
+    assert shown["prefect_api_auth_string"]["place"] == f"{path} [profiles.team]"
+    table = softprompt("--profile", "team", "--set", "mlflow_tracking_uri=http://m", "config", "show")
     assert "command line: --set mlflow_tracking_uri" in table.stdout and "geheim" not in table.stdout
 
 
 def test_a_mistake_is_one_message_and_exit_code_40() -> None:
     write("cache_byte = 1\n")
-    done = show("config", "show")
-    assert (done.returncode, done.stdout) == (40, "")
-    assert done.stderr.startswith("invalid: ") and "Traceback" not in done.stderr
-    assert show("--set", "cache_bytes", "config", "show").returncode == 40
+    result = softprompt("config", "show")
+    assert (result.returncode, result.stdout) == (40, "")
+    assert result.stderr.startswith("invalid: ") and "Traceback" not in result.stderr
+    assert softprompt("--set", "cache_bytes", "config", "show").returncode == 40
 
 
 def test_reading_settings_loads_nothing_heavy() -> None:
     heavy = "{'torch', 'mlflow', 'prefect', 'pandas'}"
     code = f"import sys; from softprompt_core import settings; settings.current(); print({heavy} & set(sys.modules))"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
-    assert done.stdout == "set()\n", done.stderr
+    assert result.stdout == "set()\n", result.stderr
 
 
 def test_the_page_names_every_setting_and_its_variable() -> None:
@@ -209,17 +208,17 @@ def test_another_profile_gets_the_file_and_what_was_meant_for_it_but_no_log_in_o
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://prod-2")
     monkeypatch.setenv("SOFTPROMPT_FROM_MLFLOW_TRACKING_TOKEN", "of staging")
     monkeypatch.setenv("SOFTPROMPT_FROM_CACHE_BYTES", "5")
-    settings.give({"profile": "prod", "home": "here"})
-    assert settings.strangers() == []
-    found = environment_of("staging")
+    settings.override({"profile": "prod", "home": "here"})
+    assert settings.unknown_variables() == []
+    environment = environment_of("staging")
     known = {settings.variable(name) for name in settings.Settings.model_fields}
-    assert {name: value for name, value in found.items() if name in known} == {
+    assert {name: value for name, value in environment.items() if name in known} == {
         "SOFTPROMPT_CONFIG": str(path),
         "SOFTPROMPT_PROFILE": "staging",
         "MLFLOW_TRACKING_TOKEN": "of staging",
         "SOFTPROMPT_CACHE_BYTES": "5",
     }
-    assert found["PATH"] == os.environ["PATH"]
+    assert environment["PATH"] == os.environ["PATH"]
     monkeypatch.setenv("SOFTPROMPT_FROM_MLFLOW_TOKEN", "mistyped")
     with pytest.raises(InvalidInput, match="SOFTPROMPT_FROM_MLFLOW_TOKEN: names no setting"):
         environment_of("staging")

@@ -14,7 +14,7 @@ from softprompt_core.base_model import BaseIdentity
 from softprompt_core.errors import Diverged, InvalidInput
 from softprompt_core.soft_prompt import SoftPrompt, read_npy
 
-BASE = BaseIdentity("tiny", None, "f" * 64, 8)
+BASE = BaseIdentity(id="tiny", revision=None, fingerprint="f" * 64, hidden_size=8)
 
 
 def prompt(**changes):
@@ -37,7 +37,7 @@ def test_a_file_is_small(tmp_path):
 
 
 def write(path, weights, meta=None, name="soft_prompt"):
-    meta = dict(format=1, position="suffix", base=BASE.to_dict(), task="t", labels=[]) | (meta or {})
+    meta = dict(format=1, position="suffix", base=BASE.model_dump(), task="t", labels=[]) | (meta or {})
     save_file({name: weights}, path, metadata={"softprompt": json.dumps(meta)})
     return path
 
@@ -74,7 +74,7 @@ def test_a_truncated_file_is_refused(tmp_path):
 
 def test_a_prompt_refuses_another_base():
     with pytest.raises(InvalidInput, match="was trained on"):
-        prompt().require_base(BaseIdentity("tiny", None, "0" * 64, 8))
+        prompt().require_base(BASE.model_copy(update={"fingerprint": "0" * 64}))
 
 
 def test_a_prompt_is_never_made_of_nan():

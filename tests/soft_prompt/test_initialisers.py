@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from softprompt_core.base_model import load_base
-from softprompt_core.encoding import answer_ids
+from softprompt_core.base_model.loading import load_base
+from softprompt_core.base_model.tokens import answer_ids
 from softprompt_core.errors import InvalidInput
 from softprompt_core.soft_prompt import initial_weights
 from softprompt_core.spec import BaseModelSpec, PromptConfig

@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
-from softprompt_core.base_model import load_base
-from softprompt_core.encoding import Row
+from softprompt_core.base_model.loading import load_base
+from softprompt_core.base_model.tokens import TokenizedRow
 from softprompt_core.errors import InvalidInput
 from softprompt_core.forward import plain_target_logits
 from softprompt_core.soft_prompt import SoftPrompt, write_peft
@@ -21,8 +21,8 @@ def test_peft_loads_the_folder_with_the_same_logits(tmp_path, family):
     peft = pytest.importorskip("peft")
     base = load_base(BaseModelSpec(id=str(save_tiny(tmp_path / family, family))))
     prompt = SoftPrompt(torch.randn(6, base.hidden_size), "prefix", base.identity, "t")
-    row = Row((5, 40, 41, 42), (60, 61, 62))
-    wanted = plain_target_logits(base, prompt.weights, "prefix", [row])[0]
+    row = TokenizedRow((5, 40, 41, 42), (60, 61, 62))
+    expected = plain_target_logits(base, prompt.weights, "prefix", [row])[0]
     write_peft(prompt, base, tmp_path)
     fresh = type(base.model).from_pretrained(tmp_path / family)
     model = peft.PeftModel.from_pretrained(fresh, tmp_path)
@@ -30,12 +30,12 @@ def test_peft_loads_the_folder_with_the_same_logits(tmp_path, family):
     with torch.no_grad():
         if base.kind == "causal":
             ids = torch.tensor([[*row.input_ids, *row.target_ids[:-1]]])
-            got = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -3:]
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -3:]
         else:
             ids, start = torch.tensor([row.input_ids]), base.model.config.decoder_start_token_id
             decoder = torch.tensor([[start, *row.target_ids[:-1]]])
-            got = model(input_ids=ids, attention_mask=torch.ones_like(ids), decoder_input_ids=decoder).logits[0]
-    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), decoder_input_ids=decoder).logits[0]
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_tensor_file_is_what_peft_itself_writes(tmp_path):

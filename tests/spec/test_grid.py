@@ -35,24 +35,24 @@ def points(*axes: str, **options: Any) -> list[GridPoint]:
 def test_values_are_yaml_and_become_what_the_spec_reads() -> None:
     grid = parse_grid(["training.learning_rate=1e-3,auto", ' data.input = "{text}","{text}, or" ', "prompt.init=labels"])
     assert grid == {
-        "training.learning_rate": ["1e-3", "auto"],
+        "training.learning_rate": [1e-3, "auto"],
         "data.input": ["{text}", "{text}, or"],
         "prompt.init": ["labels"],
     }
-    found = grid_points(parse_spec(toy("bundled")), grid)
-    assert [point.spec.training.learning_rate for point in found] == [1e-3, 1e-3, "auto", "auto"]
-    assert found[0].settings["training.learning_rate"] == 1e-3  # a number for figures, although YAML reads 1e-3 as text
-    assert found[1].name == "training.learning_rate=0.001 data.input={text}, or prompt.init=labels"
+    tried = grid_points(parse_spec(toy("bundled")), grid)
+    assert [point.spec.training.learning_rate for point in tried] == [1e-3, 1e-3, "auto", "auto"]
+    assert tried[0].settings["training.learning_rate"] == 1e-3  # a number, as figures need it
+    assert tried[1].name == "training.learning_rate=0.001 data.input={text}, or prompt.init=labels"
 
 
 def test_every_combination_is_a_point_and_the_rest_of_the_spec_stays() -> None:
-    found = points("prompt.length=1,5", "base_model.dtype=float32,bfloat16", "training.seeds=1,2")
-    assert [tuple(point.settings.values()) for point in found] == [
+    tried = points("prompt.length=1,5", "base_model.dtype=float32,bfloat16", "training.seeds=1,2")
+    assert [tuple(point.settings.values()) for point in tried] == [
         (length, dtype, seeds) for length in (1, 5) for dtype in ("float32", "bfloat16") for seeds in (1, 2)
     ]
-    assert {point.spec.base_model.id for point in found} == {"bundled"}
+    assert {point.spec.base_model.id for point in tried} == {"bundled"}
     common = parse_spec(toy("bundled", training={"seeds": 3}))
-    assert all(point.spec.gates == common.gates and point.spec.data == common.data for point in found)
+    assert all(point.spec.gates == common.gates and point.spec.data == common.data for point in tried)
 
 
 def test_paths_are_taken_from_the_given_folder(tmp_path: Path) -> None:
@@ -107,10 +107,9 @@ def test_a_written_spec_keeps_comments_and_changes_only_what_was_chosen(tmp_path
     settings = {"prompt.length": 5, "prompt.init": "vocabulary", "training.learning_rate": 0.3, "base_model.dtype": "float32"}
     text, _ = written(tmp_path, settings)
     assert text == (
-        TEXT.replace("length: 20", "init: vocabulary\n  length: 5")
-        .replace("{batch_size: 8}", "{learning_rate: 0.3, batch_size: 8}")
-        .replace("base_model: bundled ", "base_model: {id: bundled, dtype: float32} ")
-        .replace("  # vectors\n  init: vocabulary\n", "  # vectors\n  init: vocabulary\n")
+        TEXT.replace("length: 20", "init: vocabulary\n  length: 5 ")
+        .replace("{batch_size: 8}", "{batch_size: 8, learning_rate: 0.3}")
+        .replace("base_model: bundled   #", "base_model: {id: bundled, dtype: float32} #")
     )
 
 
@@ -125,10 +124,17 @@ def test_a_written_spec_keeps_comments_and_changes_only_what_was_chosen(tmp_path
     ],
 )
 def test_whatever_is_chosen_the_written_spec_reads_as_the_point(tmp_path: Path, text: str, settings: dict[str, Any]) -> None:
-    found, _ = written(tmp_path, settings, text=text)
-    assert found.startswith("# Which way?\n")
+    new_text, _ = written(tmp_path, settings, text=text)
+    assert new_text.startswith("# Which way?\n")
 
 
 def test_in_another_folder_paths_become_absolute(tmp_path: Path) -> None:
     text, spec = written(tmp_path, {"prompt.length": 5}, "elsewhere/new.yaml")
     assert str(tmp_path / "rows.csv") in text and spec.prompt.length == 5
+
+
+@pytest.mark.parametrize("keys", ["010: a, 1.10: b, 12:30: c", "1: a, 0x1: b", "2024-99-99: a, 2024-01-01: b", "~: a, yes: b"])
+def test_keys_of_labels_stay_what_they_are_in_a_written_spec(tmp_path: Path, keys: str) -> None:
+    text = TEXT.replace("{column: label}", f"{{column: label, labels: {{{keys}}}}}")
+    _, spec = written(tmp_path, {"prompt.length": 5}, text=text)
+    assert spec.data.target.labels == {key: word for key, word in (pair.rsplit(": ", 1) for pair in keys.split(", "))}

@@ -149,7 +149,7 @@ def test_yes_no_on_and_off_stay_words(write: Callable[[str], Path]) -> None:
 
 def test_true_and_numbers_as_label_values_are_text(write: Callable[[str], Path]) -> None:
     labels = load_spec(write(GOOD.replace("{0: bad, 1: good}", "{true: right, 2: wrong}"))).data.target.labels
-    assert labels == {"True": "right", "2": "wrong"}
+    assert labels == {"true": "right", "2": "wrong"}
 
 
 def test_a_base_may_be_named_in_one_word(write: Callable[[str], Path]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from softprompt_core.base_model.tokens import TokenizedRow
 from softprompt_core.data import spread
-from softprompt_core.encoding import Row
 from softprompt_core.training import TrainingRows
 from softprompt_core.training.rows import VALIDATION_ROWS
 
 
 def test_checked_rows_are_spread_over_a_sorted_split():
-    rows = [Row((i,), (i // 1000,)) for i in range(2000)]
+    rows = [TokenizedRow((i,), (i // 1000,)) for i in range(2000)]
     checked = TrainingRows(rows, rows).checked
     assert len(checked) == VALIDATION_ROWS
     assert sum(row.target_ids == (0,) for row in checked) == VALIDATION_ROWS // 2

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from softprompt_core.lifecycle.resolve import resolve
+from softprompt_core.lifecycle.train import train
 from softprompt_core.soft_prompt import SoftPrompt
 from softprompt_core.spec import load_spec
-from softprompt_core.stages.inputs import gather
-from softprompt_core.stages.training import train_seeds
 from tests.toy_task import write_toy
 
 
@@ -21,7 +21,7 @@ def torchrun(spec: Path, home: Path, processes: int = 2) -> subprocess.Completed
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     # The address by number: the machine's own name may not be known to any name server.
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
-    command += ["-m", "softprompt_core.stages.parallel_training", str(spec)]
+    command += ["-m", "softprompt_core.lifecycle.train_parallel", str(spec)]
     environment = os.environ | {"SOFTPROMPT_HOME": str(home), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
 
@@ -35,15 +35,15 @@ def test_two_processes_give_the_prompt_of_one(taught_base, tmp_path, monkeypatch
     assert done.returncode == 0, done.stderr
     spec = load_spec(path)
     monkeypatch.setenv("SOFTPROMPT_HOME", str(tmp_path / "alone"))
-    alone = train_seeds(spec, gather(spec))
+    alone = train(resolve(spec))
     monkeypatch.setenv("SOFTPROMPT_HOME", str(tmp_path / "parallel"))
-    found = gather(spec).workspace
+    workspace = resolve(spec).workspace
     for trained in alone:
-        wanted, got = SoftPrompt.load(Path(trained.prompt)).weights, SoftPrompt.load(found.prompt(trained.seed)).weights
-        assert float((got - wanted).norm() / wanted.norm()) < 1e-5
-    before = [found.prompt(t.seed).read_bytes() for t in alone]
-    again = train_seeds(spec, gather(spec))  # a finished training is taken up, not done again
-    assert [found.prompt(t.seed).read_bytes() for t in again] == before
+        expected, weights = (SoftPrompt.load(file).weights for file in (trained.prompt, workspace.prompt(trained.seed)))
+        assert float((weights - expected).norm() / expected.norm()) < 1e-5
+    before = [workspace.prompt(t.seed).read_bytes() for t in alone]
+    again = train(resolve(spec))  # a finished training is taken up, not done again
+    assert [workspace.prompt(t.seed).read_bytes() for t in again] == before
 
 
 def test_a_user_s_mistake_ends_in_words_and_an_exit_code(tmp_path):
@@ -51,13 +51,13 @@ def test_a_user_s_mistake_ends_in_words_and_an_exit_code(tmp_path):
     path.write_text("name: bad\n", encoding="utf-8")
     done = torchrun(path, tmp_path / "home", processes=1)
     assert done.returncode != 0 and "invalid: " in done.stderr and "data" in done.stderr
-    own = [line for line in done.stderr.splitlines() if "parallel_training.py" in line and line.lstrip().startswith("File")]
+    own = [line for line in done.stderr.splitlines() if "train_parallel.py" in line and line.lstrip().startswith("File")]
     assert not own, "no traceback of our own"
 
 
 def test_without_torchrun_it_says_how_to_start_it():
     done = subprocess.run(
-        [sys.executable, "-m", "softprompt_core.stages.parallel_training", "x.yaml"],
+        [sys.executable, "-m", "softprompt_core.lifecycle.train_parallel", "x.yaml"],
         env={k: v for k, v in os.environ.items() if k != "RANK"},
         capture_output=True,
         text=True,

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from softprompt_core.base_model import load_base
-from softprompt_core.encoding import Row
+from softprompt_core.base_model.label_tree import LabelTree
+from softprompt_core.base_model.loading import load_base
+from softprompt_core.base_model.tokens import TokenizedRow
 from softprompt_core.errors import Diverged
 from softprompt_core.forward import prompts
-from softprompt_core.label_words import LabelTokens
 from softprompt_core.spec import BaseModelSpec, TrainingConfig
-from softprompt_core.training import Job, TrainedPrompt, TrainingRows, choose_settings, loop, train_prompt, train_prompts
+from softprompt_core.training import TrainedPrompt, TrainingJob, TrainingRows, choose_settings, train_prompt, train_prompts
 from tests.tiny_models import save_tiny
 
-FIRST, SECOND = LabelTokens.from_ids(((60,), (61, 62), (61, 63))), LabelTokens.from_ids(((70, 71), (72,)))
+FIRST, SECOND = LabelTree.from_ids(((60,), (61, 62), (61, 63))), LabelTree.from_ids(((70, 71), (72,)))
 
 
 @pytest.fixture(scope="module", params=["llama", "t5"])
@@ -25,10 +25,10 @@ def base(request, tmp_path_factory):
     return load_base(BaseModelSpec(id=str(save_tiny(tmp_path_factory.mktemp("m") / request.param, request.param, spread=1.0))))
 
 
-def task(labels: LabelTokens | None, shift: int) -> TrainingRows:
-    def row(i: int) -> Row:
+def task(labels: LabelTree | None, shift: int) -> TrainingRows:
+    def row(i: int) -> TokenizedRow:
         ids = (1, *((7 * i + j + shift) % 50 + 100 for j in range(2 + i % 7)), 90 + i % 3)
-        return Row(ids, labels.ids[i % len(labels)] if labels else (60 + i % 3, 2))
+        return TokenizedRow(ids, labels.ids[i % len(labels)] if labels else (60 + i % 3, 2))
 
     return TrainingRows([row(i) for i in range(40)], [row(i) for i in range(40, 52)], labels)
 
@@ -37,18 +37,23 @@ def start(base, length: int) -> torch.Tensor:
     return torch.randn(length, base.hidden_size, generator=torch.Generator().manual_seed(length)) * base.embedding_rms
 
 
-def jobs(base, **options) -> list[Job]:
+def jobs(base, **options) -> list[TrainingJob]:
     """Two tasks with labels of their own, the first with two seeds, and one that writes text; everything else differs too."""
     chosen = choose_settings(TrainingConfig(max_steps=12, eval_every=4, batch_size=8, patience=20, warmup_steps=2), base, 40)
-    one, two, text = task(FIRST, 0), task(SECOND, 5), task(None, 9)
+    first, second, text = task(FIRST, 0), task(SECOND, 5), task(None, 9)
     return [
-        Job(one, start(base, 4), chosen, **options),
-        Job(one, start(base, 4), chosen, seed=1, **options),
-        Job(two, start(base, 2), replace(chosen, learning_rate=chosen.learning_rate / 3, batch_size=5, max_steps=9), **options),
-        Job(
+        TrainingJob(first, start(base, 4), chosen, **options),
+        TrainingJob(first, start(base, 4), chosen, seed=1, **options),
+        TrainingJob(
+            second,
+            start(base, 2),
+            chosen.model_copy(update={"learning_rate": chosen.learning_rate / 3, "batch_size": 5, "max_steps": 9}),
+            **options,
+        ),
+        TrainingJob(
             text,
             start(base, 3),
-            replace(chosen, optimizer="adafactor", learning_rate=chosen.learning_rate, eval_every=3),
+            chosen.model_copy(update={"optimizer": "adafactor", "eval_every": 3}),
             **options,
         ),
     ]
@@ -93,18 +98,18 @@ def test_a_joint_training_that_is_killed_goes_on_to_the_same_bits(base, tmp_path
 
         return [replace(j, save_to=tmp_path / folder / str(n), key="k", on_progress=kill) for n, j in enumerate(jobs(base))]
 
-    monkeypatch.setattr(loop, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setenv("SOFTPROMPT_CHECKPOINT_S", "0")
     whole = train_prompts(base, files("whole"), "suffix" if base.kind == "causal" else "prefix")
     with pytest.raises(Killed):
         train_prompts(base, files("killed", kill_at=7), "suffix" if base.kind == "causal" else "prefix")
     resumed = train_prompts(base, files("killed"), "suffix" if base.kind == "causal" else "prefix")
-    for one, other in zip(whole, resumed, strict=True):
-        assert isinstance(one, TrainedPrompt) and torch.equal(one.weights, other.weights)
-        assert str(one.history) == str(other.history)
+    for first, second in zip(whole, resumed, strict=True):
+        assert isinstance(first, TrainedPrompt) and torch.equal(first.weights, second.weights)
+        assert str(first.history) == str(second.history)
 
 
 def test_gradient_checkpointing_trains_the_same_prompt(base):
     (job, *_) = jobs(base)
     for position in ("prefix", "suffix"):
-        saving = replace(job, settings=replace(job.settings, gradient_checkpointing=True))
+        saving = replace(job, settings=job.settings.model_copy(update={"gradient_checkpointing": True}))
         assert far(train_prompt(base, saving, position), train_prompt(base, job, position)) < 1e-6

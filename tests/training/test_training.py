@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from softprompt_core.base_model import identify, load_base
-from softprompt_core.encoding import Row
+from softprompt_core.base_model import identify
+from softprompt_core.base_model.label_tree import LabelTree
+from softprompt_core.base_model.loading import load_base
+from softprompt_core.base_model.tokens import TokenizedRow
 from softprompt_core.errors import Diverged
-from softprompt_core.label_words import LabelTokens
 from softprompt_core.spec import BaseModelSpec, TrainingConfig
-from softprompt_core.training import Job, TrainingRows, checkpoint, choose_settings, train_prompt
+from softprompt_core.training import TrainingJob, TrainingRows, checkpoint, choose_settings, train_prompt
 from softprompt_core.training.optimizers import Adafactor
 from tests.tiny_models import save_tiny
 
-LABELS = LabelTokens.from_ids(((60,), (61, 62), (61, 63)))
+LABELS = LabelTree.from_ids(((60,), (61, 62), (61, 63)))
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +25,16 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows():
-    def row(i: int) -> Row:
+    def row(i: int) -> TokenizedRow:
         # The class shows in the last token, so there is something to learn.
-        return Row((1, *((7 * i + j) % 50 + 100 for j in range(3 + i % 5)), 90 + i % 3), LABELS.ids[i % 3])
+        return TokenizedRow((1, *((7 * i + j) % 50 + 100 for j in range(3 + i % 5)), 90 + i % 3), LABELS.ids[i % 3])
 
     return TrainingRows([row(i) for i in range(40)], [row(i) for i in range(40, 60)], LABELS)
 
 
 def settings(base, **changes):
     chosen = choose_settings(TrainingConfig(max_steps=24, eval_every=6, batch_size=8, patience=20, warmup_steps=2), base, 40)
-    return replace(chosen, **changes)
+    return chosen.model_copy(update=changes)
 
 
 def start(base):
@@ -43,7 +42,7 @@ def start(base):
 
 
 def train(base, rows, position="suffix", seed=0, **options):
-    job = Job(rows, options.pop("start", start(base)), options.pop("settings", settings(base)), seed=seed, **options)
+    job = TrainingJob(rows, options.pop("start", start(base)), options.pop("settings", settings(base)), seed=seed, **options)
     return train_prompt(base, job, position)
 
 
@@ -79,9 +78,7 @@ def test_the_same_seed_gives_the_same_prompt_and_another_seed_another(base, rows
 @pytest.mark.parametrize("position", ["prefix", "suffix"])
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
 def test_resumed_equals_uninterrupted_bit_for_bit(base, rows, tmp_path, monkeypatch, position, optimizer):
-    from softprompt_core.training import loop
-
-    monkeypatch.setattr(loop, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setenv("SOFTPROMPT_CHECKPOINT_S", "0")
     chosen = settings(base, optimizer=optimizer)
     whole = train(base, rows, position, settings=chosen)
 
@@ -95,12 +92,12 @@ def test_resumed_equals_uninterrupted_bit_for_bit(base, rows, tmp_path, monkeypa
     file = tmp_path / "checkpoint.safetensors"
     with pytest.raises(Killed):
         train(base, rows, position, settings=chosen, save_to=file, key="k", on_progress=kill)
-    found = checkpoint.load(file, "k/0")
-    assert found is not None and found[0].step == 14
-    told: list[object] = []
-    resumed = train(base, rows, position, settings=chosen, save_to=file, key="k", on_check=told.append)
+    loaded = checkpoint.load(file, "k/0")
+    assert loaded is not None and loaded[0].step == 14
+    reported: list[object] = []
+    resumed = train(base, rows, position, settings=chosen, save_to=file, key="k", on_check=reported.append)
     assert torch.equal(resumed.weights, whole.weights)
-    assert str(resumed.history) == str(whole.history) == str(tuple(told))
+    assert str(resumed.history) == str(whole.history) == str(tuple(reported))
 
 
 def test_a_checkpoint_of_another_training_is_not_taken_up(base, rows, tmp_path):

@@ -1,0 +1,50 @@
+"""The version that a candidate is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from softprompt_core.lifecycle.resolve import ResolvedTask
+from softprompt_core.store import versions
+from softprompt_core.store.connection import Store
+from softprompt_core.store.failures import first_line, is_disk_full, is_transient
+from softprompt_core.store.tags import CHAMPION
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The champion at one moment, with its files on this machine.
+
+    Attributes:
+        version: its number.
+        folder: its soft prompt and spec; empty where ``problem`` says why they cannot be read.
+        problem: a champion without files loses by its gate, with these words.
+    """
+
+    version: int
+    folder: Path
+    problem: str | None = None
+
+
+def fetch_champion(task: ResolvedTask, store: Store) -> Champion | None:
+    """The task's champion as it is now; None where there is none yet.
+
+    Raises:
+        Unavailable: MLflow has not answered for ``server_wait_s`` seconds.
+    """
+    return store.retry(lambda: _fetch(task, store))
+
+
+def _fetch(task: ResolvedTask, store: Store) -> Champion | None:
+    champion = versions.by_alias(store, task.name, CHAMPION)
+    if champion is None:
+        return None
+    folder = task.workspace.champion(champion.version)
+    try:
+        return Champion(champion.version, versions.download(store, task.name, champion.version, folder))
+    except Exception as error:
+        if is_transient(error) or is_disk_full(error):
+            raise
+        problem = f"the files of version {champion.version} cannot be read: {first_line(error)}"
+        return Champion(champion.version, folder, problem)

@@ -1,0 +1,226 @@
+"""``run_task``: the whole lifecycle of one task, from its spec to a decision.
+
+    resolve → train → evaluate → assess → register → decide
+
+It always ends in exactly one outcome. Nothing is written to MLflow before data, base and store are known to be good.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from softprompt_core.errors import Outcome, SoftpromptError
+from softprompt_core.gates import Assessment
+from softprompt_core.lifecycle.champion import Champion, fetch_champion
+from softprompt_core.lifecycle.descriptions import describe_run, describe_version, version_link
+from softprompt_core.lifecycle.flow_run import FlowRun
+from softprompt_core.lifecycle.gate_report import Origin
+from softprompt_core.lifecycle.resolve import ResolvedTask
+from softprompt_core.lifecycle.result import LifecycleResult
+from softprompt_core.lifecycle.steps import Steps
+from softprompt_core.lifecycle.tracked_run import TrackedRun
+from softprompt_core.lifecycle.tracking import close_run
+from softprompt_core.lifecycle.trained import best_seed
+from softprompt_core.spec import PromptSpec, load_spec, parse_spec
+from softprompt_core.store import flushing, runs, tags, versions
+from softprompt_core.store.addresses import Addresses
+from softprompt_core.store.connection import Store
+from softprompt_core.store.failures import unavailable
+from softprompt_core.store.ledger.recording import with_current_champion
+from softprompt_core.store.versions import Version
+
+T = TypeVar("T")
+
+
+def run_task(
+    spec: PromptSpec | Mapping[str, Any] | str | Path,
+    *,
+    store: Store | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    steps: Steps | None = None,
+    flow_run: FlowRun | None = None,
+) -> LifecycleResult:
+    """Bring one task up to date: train, evaluate, register, and let the gates decide. Raises nothing: every error is an outcome.
+
+    Args:
+        spec: the task, its spec as plain data, or the path of its YAML file.
+        store: the record; that of the settings by default.
+        force: run even if nothing has changed since the last decided version.
+        dry_run: write nothing to MLflow, and end in the outcome that it would have been.
+        steps: the functions to call, where a caller wraps them.
+        flow_run: the Prefect flow run that this belongs to, for the record.
+    """
+    began = time.monotonic()
+    steps, name = steps or Steps(), task_name(spec)
+    try:
+        spec = read_spec(spec)
+        name = spec.name
+        store = store or Store.connect()
+        if not dry_run:
+            with suppress(Exception):  # what earlier runs could not tell MLflow is kept; an outage is noticed where it matters
+                flushing.flush_all(store)
+        task = steps.resolve(spec)
+        result = None if force else find_unchanged(task, store)
+        if result is None:
+            result = (_dry_run if dry_run else _run)(task, store, steps, flow_run)
+    except Exception as error:
+        outcome, reason = outcome_of(error)
+        result = LifecycleResult(task=name, outcome=outcome, reason=reason)
+    url = flow_run.url if flow_run else None
+    return result.model_copy(update=dict(seconds=round(time.monotonic() - began, 1), prefect_url=url, dry_run=dry_run))
+
+
+def task_name(spec: PromptSpec | Mapping[str, Any] | str | Path) -> str:
+    """What to call a task whose spec may be wrong."""
+    if isinstance(spec, PromptSpec):
+        return spec.name
+    return str(spec.get("name", "?")) if isinstance(spec, Mapping) else Path(spec).stem
+
+
+def read_spec(spec: PromptSpec | Mapping[str, Any] | str | Path) -> PromptSpec:
+    """The spec in whichever form it was given. Raises InvalidInput if it is wrong."""
+    if isinstance(spec, PromptSpec):
+        return spec
+    return parse_spec(dict(spec)) if isinstance(spec, Mapping) else load_spec(spec)
+
+
+def find_unchanged(task: ResolvedTask, store: Store) -> LifecycleResult | None:
+    """The result of a task that has nothing to do; None for one that a lifecycle must look at."""
+    last = versions.last_decided(store, task.name)
+    if last is None:
+        return None
+    if last.tags.get(tags.FINGERPRINT) != task.fingerprints.all:
+        print(f"{task.name}: {_what_changed(task, last)} since version {last.version}", file=sys.stderr, flush=True)
+        return None
+    decided = last.tags.get(tags.OUTCOME, "decided")
+    return LifecycleResult(
+        task=task.name,
+        outcome=Outcome.UNCHANGED,
+        reason=f"data, spec, base model and library are those of version {last.version} ({decided}); nothing was trained",
+        version=last.version,
+        run_id=last.run_id,
+        run_url=store.version_url(task.name, last.version),
+    )
+
+
+def outcome_of(error: Exception) -> tuple[Outcome, str]:
+    """The outcome that an error leads to, and its message."""
+    known = error if isinstance(error, SoftpromptError) else unavailable(error, Addresses.from_settings())
+    if known is not None:
+        return known.outcome, str(known)
+    # A mistake of ours: nobody can act on it without the traceback.
+    traceback.print_exception(error)
+    message = (str(error).strip() or "no message").splitlines()[0]
+    return Outcome.UNAVAILABLE, f"{type(error).__name__}: {message} (traceback on stderr)"
+
+
+def _what_changed(task: ResolvedTask, last: Version) -> str:
+    now = task.fingerprints
+    library = "the library's code, torch or transformers"
+    parts = {tags.DATA_FINGERPRINT: ("the data", now.data), tags.SPEC_FINGERPRINT: ("the spec", now.spec)}
+    parts[tags.BASE_FINGERPRINT] = ("the base model", task.base.fingerprint)
+    changed = [name for tag, (name, value) in parts.items() if last.tags.get(tag) != value]
+    return f"{' and '.join(changed) or library} changed"
+
+
+def _dry_run(task: ResolvedTask, store: Store, steps: Steps, flow_run: FlowRun | None) -> LifecycleResult:
+    """Train, evaluate and assess as ``_run`` does; MLflow is only read. A run after it uses the training again."""
+    champion = fetch_champion(task, store)
+    steps.check(task, champion)
+    candidate = best_seed(steps.train(task, store, None, champion))
+    results = steps.evaluate(task, candidate, champion)
+    return _result(task, steps.assess(task, results, store, champion))
+
+
+def _run(task: ResolvedTask, store: Store, steps: Steps, flow_run: FlowRun | None) -> LifecycleResult:
+    """Everything that is recorded; the MLflow run is closed with an outcome whatever happens."""
+    champion = fetch_champion(task, store)
+    steps.check(task, champion)
+    run = steps.open_run(task, store, flow_run)
+    try:
+        version, assessment = _decided(task, store, steps, champion, run, flow_run)
+        return _concluded(task, store, run, version, assessment, flow_run)
+    except Exception as error:
+        outcome, reason = outcome_of(error)
+        close_run(task.name, store, run, runs.ending(outcome, describe_run(task, outcome, reason, flow_run=flow_run)))
+        return LifecycleResult(task=task.name, outcome=outcome, reason=reason, run_id=run.id, run_url=run.url)
+    except BaseException:
+        with suppress(Exception):  # the first error must not be hidden
+            close_run(task.name, store, run, runs.FAILED)
+        raise
+
+
+def _decided(
+    task: ResolvedTask,
+    store: Store,
+    steps: Steps,
+    champion: Champion | None,
+    run: TrackedRun,
+    flow_run: FlowRun | None,
+) -> tuple[Version, Assessment]:
+    """Train, evaluate, register and decide; the gates look again when the champion moves meanwhile."""
+    seeds = steps.train(task, store, run, champion)
+    candidate = best_seed(seeds)
+    steps.log_training(task, store, run, seeds, candidate)
+    results = steps.evaluate(task, candidate, champion)
+    version = steps.register(task, store, run, candidate, flow_run)
+    champion_moved = False
+
+    def attempt() -> Assessment:
+        nonlocal champion, results, champion_moved
+        if champion_moved:
+            champion = fetch_champion(task, store)
+            results = steps.evaluate(task, candidate, champion)
+        champion_moved = True  # if there is another attempt
+        assessment = steps.assess(task, results, store, champion)
+        steps.log_assessment(task, store, assessment, Origin(run, version.version, candidate, flow_run))
+        steps.decide(task, store, version, assessment)
+        return assessment
+
+    return version, with_current_champion(attempt)
+
+
+def _concluded(
+    task: ResolvedTask, store: Store, run: TrackedRun, version: Version, assessment: Assessment, flow_run: FlowRun | None
+) -> LifecycleResult:
+    """Describe what was decided and close the run. The decision stands, whether MLflow answers from here on or not."""
+    decision = assessment.decision
+    description = describe_version(task, assessment, run, flow_run)
+    _if_answered(lambda: store.client.update_model_version(task.name, str(version.version), description))
+    link = version_link(store, version)
+    words = describe_run(task, decision.outcome, decision.verdict, assessment=assessment, version_link=link, flow_run=flow_run)
+    close_run(task.name, store, run, runs.ending(decision.outcome, words))
+    size = _if_answered(lambda: versions.version_size_bytes(store, task.name, version.version))
+    return _result(task, assessment).model_copy(
+        update=dict(version=version.version, run_id=run.id, run_url=run.url, size_bytes=size)
+    )
+
+
+def _result(task: ResolvedTask, assessment: Assessment) -> LifecycleResult:
+    return LifecycleResult(
+        task=task.name,
+        outcome=assessment.decision.outcome,
+        reason=assessment.decision.verdict,
+        metric=assessment.headline,
+        scores=assessment.scores,
+        gates=tuple(assessment.decision.to_text().splitlines()[1:]),
+    )
+
+
+def _if_answered(call: Callable[[], T]) -> T | None:
+    """What MLflow says; None if it does not answer, which is told and nothing more."""
+    try:
+        return call()
+    except Exception as error:
+        problem = unavailable(error, Addresses.from_settings())
+        if problem is None:
+            raise
+        print(f"decided, but the description is not whole: {problem}", file=sys.stderr)
+        return None

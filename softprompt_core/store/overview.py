@@ -1,0 +1,131 @@
+"""Every task at once, from a handful of requests however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from softprompt_core.errors import InvalidInput
+from softprompt_core.store import processes
+from softprompt_core.store.connection import Store
+from softprompt_core.store.ledger.reconcile import TaskState, state_in
+from softprompt_core.store.paging import PAGE_SIZE, search_all
+from softprompt_core.store.runs import experiment_pages
+from softprompt_core.store.tags import (
+    HEALTH,
+    HEALTH_AT,
+    HEALTH_REASON,
+    HEALTH_VERSION,
+    KIND,
+    LOCKS,
+    OUTCOME,
+    PROCESS,
+    TASK,
+)
+from softprompt_core.store.versions import Version, list_versions
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import RegisteredModel
+
+
+@dataclass(frozen=True)
+class HealthNote:
+    """The last result of ``softprompt monitor`` about a task's champion. ``at`` is UTC, as written."""
+
+    health: str
+    reason: str
+    version: str
+    at: str
+
+    def about(self, champion: int | None) -> str:
+        """The result in a word, with the version that it is about when that is not the champion any more."""
+        return self.health if self.version == str(champion) else f"{self.health} (version {self.version})"
+
+
+@dataclass(frozen=True)
+class UnfinishedRun:
+    """A lifecycle's newest run that decided nothing: ``outcome`` is the outcome, ``failed``, ``killed`` or ``running``."""
+
+    run_id: str
+    experiment_id: str
+    outcome: str
+    at: datetime
+    """When it ended; when it began, if it has not ended. UTC."""
+
+
+@dataclass(frozen=True)
+class TaskOverview:
+    """One task as MLflow has it. ``state`` is None when ``ledger_error`` says why the ledger cannot be read."""
+
+    name: str
+    versions: Sequence[Version]
+    state: TaskState | None
+    health: HealthNote | None = None
+    unfinished: UnfinishedRun | None = None
+    ledger_error: str | None = None
+
+
+def overview(store: Store) -> list[TaskOverview]:
+    """All tasks by name. A request for each thousand of models, versions and experiments, and one for the runs of each thousand.
+
+    Of runs that decided nothing the newest thousand of each thousand tasks are looked at.
+    """
+    models = {model.name: model for model in _models(store) if TASK in model.tags and model.name != LOCKS}
+    versions: dict[str, list[Version]] = {}
+    for version in list_versions(store):
+        versions.setdefault(version.name, []).append(version)
+    unfinished = _unfinished(store)
+    names = sorted(models.keys() | unfinished.keys())
+    return [_task(name, models.get(name), versions.get(name, ()), unfinished.get(name)) for name in names]
+
+
+def health_notes(store: Store) -> dict[str, HealthNote]:
+    """Task → last result of monitoring; tasks that were never monitored are left out."""
+    return {model.name: note for model in _models(store) if (note := health_note(model.tags)) is not None}
+
+
+def health_note(tags: Mapping[str, str]) -> HealthNote | None:
+    """The note in a registered model's tags, if there is one."""
+    if HEALTH not in tags:
+        return None
+    return HealthNote(tags[HEALTH], *(tags.get(key, "") for key in (HEALTH_REASON, HEALTH_VERSION, HEALTH_AT)))
+
+
+def _models(store: Store) -> list[RegisteredModel]:
+    return list(search_all(store.client.search_registered_models))
+
+
+def _task(
+    name: str, model: RegisteredModel | None, versions: Sequence[Version], unfinished: UnfinishedRun | None
+) -> TaskOverview:
+    note = health_note(model.tags) if model is not None else None
+    try:
+        return TaskOverview(name, versions, state_in(model), note, unfinished)
+    except InvalidInput as error:  # one damaged ledger must not hide the other tasks
+        return TaskOverview(name, versions, None, note, unfinished, f"{error.where}: {error.what}")
+
+
+def _unfinished(store: Store) -> dict[str, UnfinishedRun]:
+    """The newest lifecycle run of each task that neither finished nor was tried again since."""
+    newest: dict[str, UnfinishedRun] = {}
+    for experiments in experiment_pages(store):
+        runs = store.client.search_runs(
+            experiments, "attributes.status != 'FINISHED'", max_results=PAGE_SIZE, order_by=["attributes.start_time DESC"]
+        )
+        for run in runs:
+            tags = run.data.tags
+            if TASK in tags and KIND not in tags and "mlflow.parentRunId" not in tags:
+                newest.setdefault(tags[TASK], _unfinished_run(run))
+    return newest
+
+
+def _unfinished_run(run: Run) -> UnfinishedRun:
+    tags, info = run.data.tags, run.info
+    outcome = tags.get(OUTCOME) or info.status.lower()
+    if info.status == "RUNNING" and processes.certainly_gone(tags.get(PROCESS, "")):
+        outcome = "killed"
+    at = datetime.fromtimestamp((info.end_time or info.start_time) / 1000, UTC)
+    return UnfinishedRun(info.run_id, str(info.experiment_id), outcome, at)

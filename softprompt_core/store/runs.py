@@ -1,0 +1,270 @@
+"""Runs in MLflow, always by their id: MLflow's "active run" belongs to one thread; logging in another would open a new run."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import posixpath
+import re
+import tempfile
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from softprompt_core.errors import Outcome
+from softprompt_core.store import processes
+from softprompt_core.store.connection import Store
+from softprompt_core.store.failures import is_missing
+from softprompt_core.store.metric_buffer import Ending, MetricRow
+from softprompt_core.store.paging import pages, search_all
+from softprompt_core.store.tags import KEY_LIMIT, OUTCOME, PARAM_LIMIT, PREFECT_RUN, PROCESS, RUN_TAG_LIMIT, shortened
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from mlflow.entities import Run
+
+T = TypeVar("T")
+
+_METRICS_PER_REQUEST = 1000
+_PARAMS_PER_REQUEST = 100
+_PREFECT_GRACE_S = 600
+FINISHED, FAILED = Ending(status="FINISHED"), Ending(status="FAILED")
+_DECIDED = {Outcome.PROMOTED, Outcome.UNCHANGED, Outcome.REJECTED, Outcome.AWAITING_APPROVAL}
+
+
+def experiment_id(store: Store, task_name: str) -> str:
+    """The id of ``softprompt/<task_name>``; makes it when it is missing, takes it out of MLflow's bin when it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    name, root = f"softprompt/{task_name}", store.addresses.artifact_root
+    experiment = store.client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            location = f"{root.rstrip('/')}/{task_name}" if root else None
+            return str(store.client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            # Another process was faster, or something is really wrong.
+            experiment = store.client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage == "deleted":
+        # A deleted experiment keeps its name, so no new one can be made.
+        store.client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def start_run(
+    store: Store, experiment_id: str, run_name: str, tags: Mapping[str, str | None], parent_run_id: str | None = None
+) -> str:
+    """Open a run and return its id. Tags that are None are left out, long ones are cut.
+
+    A run without a parent first ends those of the experiment whose process was killed.
+    """
+    if parent_run_id is None:
+        end_killed_runs(store, [experiment_id])
+    stored = {key: shortened(str(value), RUN_TAG_LIMIT) for key, value in tags.items() if value is not None}
+    if parent_run_id is not None:
+        stored["mlflow.parentRunId"] = parent_run_id
+    stored = {**_user(), PROCESS: processes.this_process(), **stored}
+    return str(store.client.create_run(experiment_id, run_name=run_name, tags=stored).info.run_id)
+
+
+def end_killed_runs(store: Store, experiment_ids: list[str], dead: Collection[str] = ()) -> list[str]:
+    """End as KILLED what is still RUNNING although its process is certainly gone; returns the run ids.
+
+    Runs of other machines stay as they are, since nobody here can know, unless their process is among the ``dead``.
+    """
+    killed = [run.info.run_id for run in _running(store, experiment_ids) if _process(run) in dead or _is_killed(run)]
+    for run_id in killed:
+        store.client.set_terminated(run_id, "KILLED")
+    return killed
+
+
+def end_all_killed_runs(store: Store, dead: Collection[str] = ()) -> list[str]:
+    """``end_killed_runs`` for every task."""
+    return [run_id for experiments in experiment_pages(store) for run_id in end_killed_runs(store, experiments, dead)]
+
+
+def experiment_pages(store: Store) -> Iterator[list[str]]:
+    """Ids of all tasks' experiments, a thousand at a time: databases take no query over any number of them."""
+    for page in pages(store.client.search_experiments, filter_string="name LIKE 'softprompt/%'"):
+        if page:
+            yield [str(experiment.experiment_id) for experiment in page]
+
+
+def killed_runs(store: Store) -> list[Run]:
+    """What is still RUNNING although its process is certainly gone, of all tasks. Runs of other machines are not among them."""
+    return [run for experiments in experiment_pages(store) for run in _running(store, experiments) if _is_killed(run)]
+
+
+def _running(store: Store, experiments: list[str]) -> list[Run]:
+    return list(search_all(store.client.search_runs, experiments, "attributes.status = 'RUNNING'"))
+
+
+def _process(run: Run) -> str:
+    return run.data.tags.get(PROCESS, "")
+
+
+def _is_killed(run: Run) -> bool:
+    return run.info.status == "RUNNING" and processes.certainly_gone(_process(run))
+
+
+def finished_flow_runs(store: Store, flow_runs: Iterable[str]) -> set[str]:
+    """Which of these Prefect flow runs have a run that is over: killed, its process certainly gone, or ended a while ago."""
+    ids, finished = list(flow_runs), set()
+    for flow_run, experiments in product(ids, experiment_pages(store)) if ids else ():
+        for run in store.client.search_runs(experiments, f"tags.`{PREFECT_RUN}` = '{flow_run}'", max_results=10):
+            # A lifecycle whose run has ended still reports to Prefect, and may wait for it.
+            ended = run.info.end_time is not None and time.time() - run.info.end_time / 1000 > _PREFECT_GRACE_S
+            if ended or run.info.status == "KILLED" or _is_killed(run):
+                finished.add(flow_run)
+    return finished
+
+
+def has_ended(store: Store, run_id: str) -> bool:
+    """Whether nobody works on a run any more: it has ended or was deleted, or its process is certainly gone."""
+    try:
+        run = store.client.get_run(run_id)
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        return True
+    return run.info.status != "RUNNING" or _is_killed(run)
+
+
+def finish(store: Store, run_id: str, outcome: Outcome, description: str) -> None:
+    """Close a run as ``ending`` describes."""
+    _end(store, run_id, ending(outcome, description))
+
+
+def end_unless_ended(store: Store, run_id: str, how: Ending) -> None:
+    """Close a run; one that has ended before stays as it is."""
+    if store.client.get_run(run_id).info.status == "RUNNING":
+        _end(store, run_id, how)
+
+
+def _end(store: Store, run_id: str, how: Ending) -> None:
+    for key, value in how.tags.items():
+        store.client.set_tag(run_id, key, value)
+    store.client.set_terminated(run_id, how.status)
+
+
+def ending(outcome: Outcome, description: str) -> Ending:
+    """Outcome as a tag, description (markdown) for the reviewer; FINISHED, or FAILED where nothing was decided."""
+    tags = {"mlflow.note.content": shortened(description, RUN_TAG_LIMIT), OUTCOME: outcome.value}
+    return Ending(status="FINISHED" if outcome in _DECIDED else "FAILED", tags=tags)
+
+
+def log_rows(store: Store, run_id: str, rows: Iterable[MetricRow]) -> None:
+    """Log metrics of steps, in few requests. MLflow takes the same row (key, step, time, value) once, however often it comes."""
+    points: dict[str, list[tuple[float, int, int]]] = {}
+    for row in rows:
+        for key, value in row.values.items():
+            points.setdefault(legal_name(key), []).append((value, row.at_ms, row.step))
+    log_points(store, run_id, points)
+
+
+def log_metrics(store: Store, run_id: str, metrics: Mapping[str, float | None], step: int = 0) -> None:
+    """Log single values. None is left out, NaN is kept; characters that MLflow refuses in a name are spelt out."""
+    values = {key: float(value) for key, value in metrics.items() if value is not None}
+    log_rows(store, run_id, [MetricRow(at_ms=int(time.time() * 1000), step=step, values=values)])
+
+
+def log_points(store: Store, run_id: str, points: Mapping[str, Iterable[tuple[float, int, int]]]) -> None:
+    """Log whole histories as another run has them: name → (value, time in ms, step)."""
+    from mlflow.entities import Metric
+
+    metrics = [Metric(name, *point) for name, history in points.items() for point in history]
+    for batch in _batches(metrics, _METRICS_PER_REQUEST):
+        store.client.log_batch(run_id, metrics=batch)
+
+
+def log_params(store: Store, run_id: str, params: Mapping[str, Any]) -> None:
+    """Log settings as text, long ones cut. None is left out. MLflow refuses another value for a name that is logged already."""
+    from mlflow.entities import Param
+
+    rows = [Param(legal_name(key), shortened(str(value), PARAM_LIMIT)) for key, value in params.items() if value is not None]
+    for batch in _batches(rows, _PARAMS_PER_REQUEST):
+        store.client.log_batch(run_id, params=batch)
+
+
+def log_text(store: Store, run_id: str, text: str, file: str) -> None:
+    """Write ``text`` to ``file`` (a path inside the run's artifacts)."""
+    store.client.log_text(run_id, text, file)
+
+
+def log_json(store: Store, run_id: str, value: Any, file: str) -> None:
+    """Write plain data as JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
+    store.client.log_text(run_id, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", file)
+
+
+def read_json(store: Store, run_id: str, file: str) -> Any | None:
+    """The value that ``log_json`` or ``log_table`` wrote; None where the run, or the file in it, is not there any more."""
+    from mlflow.artifacts import download_artifacts
+
+    try:
+        store.client.get_run(run_id)
+        if file not in {item.path for item in store.client.list_artifacts(run_id, posixpath.dirname(file))}:
+            return None
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = download_artifacts(run_id=run_id, artifact_path=file, dst_path=folder, tracking_uri=store.client.tracking_uri)
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def log_table(store: Store, run_id: str, frame: pd.DataFrame, file: str) -> None:
+    """Write a table that MLflow's evaluation view shows; ``file`` ends in ``.json``.
+
+    The client's own ``log_table`` appends to a table that is there, so a step that is retried would list every row twice.
+    """
+    store.client.log_text(run_id, frame.to_json(orient="split", index=False, date_format="iso", force_ascii=False), file)
+    tables = json.loads(store.client.get_run(run_id).data.tags.get("mlflow.loggedArtifacts", "[]"))
+    if (entry := {"path": file, "type": "table"}) not in tables:
+        store.client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([*tables, entry]))
+
+
+def log_figure(store: Store, run_id: str, figure: Figure, file: str) -> None:
+    """Write a figure; the ending of ``file`` (``.png``, ``.svg``) chooses the format."""
+    store.client.log_figure(run_id, figure, file)
+
+
+def log_bytes(store: Store, run_id: str, content: bytes, file: str) -> None:
+    """Write bytes as they are, for a figure that is drawn already."""
+    folder, name = posixpath.split(file)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / name
+        path.write_bytes(content)
+        store.client.log_artifact(run_id, str(path), folder or None)
+
+
+def legal_name(name: str) -> str:
+    """``name`` as MLflow takes it for a metric or parameter: ``f1/c++`` becomes ``f1/c_x2b__x2b_``. No two names become one."""
+
+    def escape(match: re.Match[str]) -> str:
+        return f"_x{ord(match[0]):x}_"
+
+    legal = re.sub(r"[^/\w.\- :]", escape, name)
+    # MLflow treats names as paths; `f1/.` or `f1//x` would be another one.
+    if posixpath.normpath(legal) != legal or legal.startswith(("/", "..")) or legal == ".":
+        legal = re.sub(r"[/.]", escape, legal)
+    if len(legal) > KEY_LIMIT:
+        legal = f"{legal[: KEY_LIMIT - 9]}_{hashlib.sha256(legal.encode()).hexdigest()[:8]}"
+    return legal
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _user() -> dict[str, str]:
+    try:
+        return {"mlflow.user": getpass.getuser()}
+    except (KeyError, OSError):  # a container may run under a user id that has no name
+        return {}

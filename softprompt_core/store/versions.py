@@ -1,0 +1,200 @@
+"""Versions of a registered model: a soft prompt, its spec and the code that serves it, with no base weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from softprompt_core.errors import InvalidInput, Outcome
+from softprompt_core.store.connection import Store
+from softprompt_core.store.failures import is_missing
+from softprompt_core.store.paging import search_all
+from softprompt_core.store.tags import APPROVAL_EXPIRES, DECIDED_AT, OUTCOME, REGISTERED, STATUS
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+APPROVAL_TIME = timedelta(days=14)  # unless the spec names another one
+
+ARTIFACT = "soft_prompt"
+"""Folder of this project's files among a version's artifacts."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One finished version. ``created`` is UTC."""
+
+    name: str
+    version: int
+    run_id: str
+    created: datetime
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+    description: str
+
+    @property
+    def awaits_approval(self) -> bool:
+        return self.tags.get(OUTCOME) == Outcome.AWAITING_APPROVAL.value
+
+    @property
+    def decided_at(self) -> datetime:
+        """When the last decision about it was made, UTC; when it was created, if there was none."""
+        return _time(self.tags.get(DECIDED_AT)) or self.created
+
+    @property
+    def approval_expires(self) -> datetime:
+        """Until when it may be approved, UTC."""
+        return _time(self.tags.get(APPROVAL_EXPIRES)) or self.decided_at + APPROVAL_TIME
+
+    def approval_expired(self) -> bool:
+        """Whether it waits for approval and it is too late to give it."""
+        return self.awaits_approval and datetime.now(UTC) >= self.approval_expires
+
+
+def get(store: Store, name: str, version: int) -> Version:
+    """One version.
+
+    Raises:
+        InvalidInput: there is no such version, or its registration was never finished.
+    """
+    where = f"{name} version {version}"
+    try:
+        stored = store.client.get_model_version(name, str(version))
+    except Exception as error:
+        if not is_missing(error):
+            raise
+        raise InvalidInput("no such version", where=where, do="see `softprompt registry list`") from None
+    if stored.tags.get(STATUS) != REGISTERED:
+        raise InvalidInput(
+            "was not registered by this project, or its registration broke off",
+            where=where,
+            do="run the task again, or name another version",
+        )
+    return _version(stored, stored.aliases)
+
+
+def list_versions(store: Store, name: str | None = None) -> list[Version]:
+    """Finished versions of one task or of all, by name and newest first; empty when there are none."""
+    if name is not None:
+        aliases_of = {name: aliases(store, name)}
+    else:
+        aliases_of = {model.name: aliases_in(model) for model in search_all(store.client.search_registered_models)}
+    # Searching for versions leaves their aliases empty, so they are taken from the models.
+    finished = (
+        _version(stored, [alias for alias, v in aliases_of[stored.name].items() if v == int(stored.version)])
+        for stored in search(store, name)
+        if stored.name in aliases_of and stored.tags.get(STATUS) == REGISTERED
+    )
+    return sorted(finished, key=lambda v: (v.name, -v.version))
+
+
+def registered_model(store: Store, name: str) -> RegisteredModel | None:
+    """A task's registered model, with its tags and aliases; None when the task has none yet."""
+    try:
+        return store.client.get_registered_model(name)
+    except Exception as error:
+        if is_missing(error):
+            return None
+        raise
+
+
+def aliases(store: Store, name: str) -> dict[str, int]:
+    """Alias → version of one task; empty when the task has no model yet."""
+    model = registered_model(store, name)
+    return aliases_in(model) if model is not None else {}
+
+
+def aliases_in(model: RegisteredModel) -> dict[str, int]:
+    """Alias → version of a model that was read before."""
+    return {alias: int(version) for alias, version in model.aliases.items()}
+
+
+def by_alias(store: Store, name: str, alias: str) -> Version | None:
+    """The version that an alias points at; None without one. Raises InvalidInput when that version is not a finished one."""
+    version = aliases(store, name).get(alias)
+    return None if version is None else get(store, name, version)
+
+
+def find(store: Store, name: str, which: str) -> Version:
+    """A version by number, ``v3``, or alias.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    number = which.removeprefix("v")
+    if number.isascii() and number.isdigit():
+        return get(store, name, int(number))
+    version = by_alias(store, name, which)
+    if version is None:
+        do = f"give a number or an alias; `softprompt registry show {name}` shows what there is"
+        raise InvalidInput("no version has this alias", where=f"{name}@{which}", do=do)
+    return version
+
+
+def last_decided(store: Store, name: str) -> Version | None:
+    """The highest version that a decision was recorded for; one whose approval has expired counts as undecided."""
+    return next((v for v in list_versions(store, name) if OUTCOME in v.tags and not v.approval_expired()), None)
+
+
+def download(store: Store, name: str, version: int, to: Path) -> Path:
+    """Copy a version's soft-prompt folder below ``to``; returns the folder."""
+    return _download(store, name, version, f"/artifacts/{ARTIFACT}", to)
+
+
+def download_whole(store: Store, name: str, version: int, to: Path) -> Path:
+    """Copy everything that a version holds, MLflow's own files included, below ``to``; returns the folder."""
+    return _download(store, name, version, "", to)
+
+
+def version_size_bytes(store: Store, name: str, version: int) -> int:
+    """Size of everything that a version holds, as stored."""
+    from mlflow.artifacts import list_artifacts
+
+    def size(uri: str) -> int:
+        return sum(
+            size(f"{uri}/{quote(Path(item.path).name)}") if item.is_dir else int(item.file_size or 0)
+            for item in list_artifacts(uri, tracking_uri=store.client.tracking_uri)
+        )
+
+    return size(store.client.get_model_version_download_uri(name, str(version)))
+
+
+def _download(store: Store, name: str, version: int, subfolder: str, to: Path) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    get(store, name, version)
+    uri = store.client.get_model_version_download_uri(name, str(version))
+    return Path(download_artifacts(f"{uri}{subfolder}", dst_path=str(to), tracking_uri=store.client.tracking_uri))
+
+
+def search(store: Store, name: str | None) -> list[ModelVersion]:
+    """Versions of one model or of all as MLflow has them, unfinished ones and those of others included, without aliases."""
+    # A quote cannot stand in a task's name, and would end the filter early.
+    if name is not None and "'" in name:
+        return []
+    return list(search_all(store.client.search_model_versions, None if name is None else f"name = '{name}'"))
+
+
+def _version(stored: ModelVersion, aliases: Iterable[str]) -> Version:
+    return Version(
+        name=stored.name,
+        version=int(stored.version),
+        run_id=stored.run_id or "",
+        created=datetime.fromtimestamp(stored.creation_timestamp / 1000, UTC),
+        tags=dict(stored.tags),
+        aliases=tuple(sorted(aliases)),
+        description=stored.description or "",
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    """A moment from a tag; None when there is none, or somebody has changed it so that it cannot be read."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
