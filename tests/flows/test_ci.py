@@ -226,13 +226,13 @@ def test_an_interruption_cancels_the_run_when_asked_to(setup: PrefectSetup, taug
     path = write_toy(tmp_path, taught_base, name="endless", training=slow)
     runner = setup.spawn("tests.flows.serving", "endless", path, PREFECT_RUNNER_POLL_FREQUENCY="1")
     try:
-        until(lambda: any("endless" in line for line in setup.log.read_text().splitlines()), 120)
+        until(lambda: any("endless" in line for line in setup.log.read_text().splitlines()), 300)
         waiting = WaitingCommand(setup, path, "--cancel-on-interrupt")
-        waiting.until_output_has("train: endless", 120)
+        waiting.until_output_has("train: endless", 300)
         code, output = waiting.interrupt(signal.SIGTERM)
         assert code == 130 and "interrupted; endless is being cancelled" in output
         (run,) = runs_of("endless")
-        until(lambda: flow_run(str(run.id)).state.is_cancelled(), 60)
+        until(lambda: flow_run(str(run.id)).state.is_cancelled(), 300)
     finally:
         end(runner)
     store = Store.connect()

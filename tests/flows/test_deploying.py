@@ -302,11 +302,11 @@ def test_late_runs_collapse_into_one_and_the_next_comes_by_its_schedule(
         return {"late": [run for run in final if run.id in old], "next": [run for run in final if run.id not in old]}
 
     with worker(folder, "pool-clock") as log:
-        until(lambda: len(ended()["late"]) == 4, 120, log.read_text)
+        until(lambda: len(ended()["late"]) == 4, 300, log.read_text)
         (promoted,) = [run for run in ended()["late"] if run.state_name != "Cancelled"]
         assert promoted.state_name == "Promoted"  # and not the outcome of a run in some other folder:
         assert (folder / ".softprompt" / "mlflow.db").is_file()
-        following = until(lambda: [run for run in ended()["next"] if run.state_name != "Cancelled"], 120, log.read_text)
+        following = until(lambda: [run for run in ended()["next"] if run.state_name != "Cancelled"], 300, log.read_text)
     assert following[0].auto_scheduled and following[0].expected_start_time.second == 0
     assert following[0].state_name == "Unchanged"
 

@@ -157,7 +157,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was(taught_base: Path, tmp_pat
             command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True
         ) as process,
     ):
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 300
         try:
             while not any(state_of(path)["finished"] for path in checkpoints("killed")):
                 assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
