@@ -27,7 +27,8 @@ from tests.toy_task import write_toy
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray` is not installed"),
-    pytest.mark.timeout(900),  # the first test waits for the whole story
+    pytest.mark.timeout(1800),  # the first test waits for the whole story
+    pytest.mark.nightly,  # the longest story of all; tests/ray_pool holds the pool itself, dead workers included
 ]
 
 ROOT = Path(__file__).parents[2]

@@ -27,7 +27,8 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def counted(base, monkeypatch):
-    """Input tokens that the model has run, a list of one number."""
+    """How many input tokens each run of the model had; the check of a newly loaded base, which runs it too, comes before."""
+    label_scores(Engine(base, "suffix", INPUTS[:1]), soft(base).detach(), LABELS)
     tokens = [0]
     right = input_module.run
     monkeypatch.setattr(
