@@ -16,8 +16,8 @@ from prefect.client.schemas.sorting import DeploymentSort
 
 from flows.deploying.desired import OWNED, Change, DesiredDeployment, DesiredState, environment_tag
 from flows.lifecycle import lifecycle
-from softprompt_core.version import __version__
 from softprompt_core.errors import InvalidInput
+from softprompt_core.version import __version__
 
 ENTRYPOINT = "softprompt_worker.lifecycle"
 """As a module, not as a file: a worker needs the package, not a checkout, and annotations that are text can be resolved."""
