@@ -71,7 +71,7 @@ def run_task(
         if result is None:
             result = (_dry_run if dry_run else _run)(task, store, steps, flow_run)
     except Exception as error:
-        outcome, reason = outcome_of(error)
+        outcome, reason = outcome_of(error, store.addresses if store else None)
         result = LifecycleResult(task=name, outcome=outcome, reason=reason)
     url = flow_run.url if flow_run else None
     return result.model_copy(update=dict(seconds=round(time.monotonic() - began, 1), prefect_url=url, dry_run=dry_run))
@@ -110,9 +110,9 @@ def find_unchanged(task: ResolvedTask, store: Store) -> LifecycleResult | None:
     )
 
 
-def outcome_of(error: Exception) -> tuple[Outcome, str]:
-    """The outcome that an error leads to, and its message."""
-    known = error if isinstance(error, SoftpromptError) else unavailable(error, Addresses.from_settings())
+def outcome_of(error: Exception, addresses: Addresses | None = None) -> tuple[Outcome, str]:
+    """The outcome that an error leads to, and its message. ``addresses``: of the store; by default those of the settings."""
+    known = error if isinstance(error, SoftpromptError) else unavailable(error, addresses or Addresses.from_settings())
     if known is not None:
         return known.outcome, str(known)
     # A mistake of ours: nobody can act on it without the traceback.
@@ -148,7 +148,7 @@ def _run(task: ResolvedTask, store: Store, steps: Steps, flow_run: FlowRun | Non
         version, assessment = _decided(task, store, steps, champion, run, flow_run)
         return _concluded(task, store, run, version, assessment, flow_run)
     except Exception as error:
-        outcome, reason = outcome_of(error)
+        outcome, reason = outcome_of(error, store.addresses)
         close_run(task.name, store, run, runs.ending(outcome, describe_run(task, outcome, reason, flow_run=flow_run)))
         return LifecycleResult(task=task.name, outcome=outcome, reason=reason, run_id=run.id, run_url=run.url)
     except BaseException:
@@ -193,11 +193,11 @@ def _concluded(
     """Describe what was decided and close the run. The decision stands, whether MLflow answers from here on or not."""
     decision = assessment.decision
     description = describe_version(task, assessment, run, flow_run)
-    _if_answered(lambda: store.client.update_model_version(task.name, str(version.version), description))
+    _if_answered(store, lambda: store.client.update_model_version(task.name, str(version.version), description))
     link = version_link(store, version)
     words = describe_run(task, decision.outcome, decision.verdict, assessment=assessment, version_link=link, flow_run=flow_run)
     close_run(task.name, store, run, runs.ending(decision.outcome, words))
-    size = _if_answered(lambda: versions.version_size_bytes(store, task.name, version.version))
+    size = _if_answered(store, lambda: versions.version_size_bytes(store, task.name, version.version))
     return _result(task, assessment).model_copy(
         update=dict(version=version.version, run_id=run.id, run_url=run.url, size_bytes=size)
     )
@@ -214,12 +214,12 @@ def _result(task: ResolvedTask, assessment: Assessment) -> LifecycleResult:
     )
 
 
-def _if_answered(call: Callable[[], T]) -> T | None:
+def _if_answered(store: Store, call: Callable[[], T]) -> T | None:
     """What MLflow says; None if it does not answer, which is told and nothing more."""
     try:
         return call()
     except Exception as error:
-        problem = unavailable(error, Addresses.from_settings())
+        problem = unavailable(error, store.addresses)
         if problem is None:
             raise
         print(f"decided, but the description is not whole: {problem}", file=sys.stderr)

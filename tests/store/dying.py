@@ -12,6 +12,7 @@ from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger.lock import DecisionLock
 from softprompt_core.store.ledger.pruning import prune
 from softprompt_core.store.ledger.recording import rollback
+from tests.services.forks import exit_codes
 from tests.store.ledgers import decide
 
 
@@ -37,22 +38,11 @@ def die_before(step: str) -> None:
 
 
 def main(tracking_uri: str, home: str, works: str) -> None:
-    import mlflow.store.model_registry.sqlalchemy_store
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    def die_at(work: dict[str, str]) -> None:
+        die_before(work["step"])
+        act(Store.connect(Addresses(tracking_uri, None, None, Path(home))), work["name"], work["action"])
 
-    exit_codes = []
-    for work in json.loads(works):
-        child = os.fork()
-        if child == 0:
-            die_before(work["step"])
-            try:
-                act(Store.connect(Addresses(tracking_uri, None, None, Path(home))), work["name"], work["action"])
-            except BaseException as error:
-                print(repr(error), file=sys.stderr, flush=True)
-                os._exit(1)
-            os._exit(0)
-        exit_codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    print(json.dumps(exit_codes))
+    print(json.dumps(exit_codes(json.loads(works), die_at)))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger.lock import DecisionLock
 from softprompt_core.transfer.copy import Order, copy
 from softprompt_core.transfer.snapshot import Snapshot
+from tests.services.forks import exit_codes
 
 
 def die(*_: Any, **__: Any) -> None:
@@ -33,23 +34,12 @@ def arm(step: str) -> None:
 
 
 def main(snapshot: str, works: str) -> None:
-    import mlflow.store.model_registry.sqlalchemy_store
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    def copy_and_die(work: tuple[str, str]) -> None:
+        os.environ["SOFTPROMPT_HOME"], step = work
+        arm(step)
+        copy(Store.connect(), Snapshot.load(Path(snapshot)), Order("staging", "ann", "release"))
 
-    codes = []
-    for home, step in json.loads(works):
-        child = os.fork()
-        if child == 0:
-            try:
-                os.environ["SOFTPROMPT_HOME"] = home
-                arm(step)
-                copy(Store.connect(), Snapshot.load(Path(snapshot)), Order("staging", "ann", "release"))
-            except BaseException as error:
-                print(repr(error), file=sys.stderr, flush=True)
-                os._exit(1)
-            os._exit(0)
-        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    print(json.dumps(codes))
+    print(json.dumps(exit_codes(json.loads(works), copy_and_die)))
 
 
 if __name__ == "__main__":
