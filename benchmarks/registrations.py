@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from softprompt_core.evaluation.results import EvaluationResults
-from softprompt_core.lifecycle.curves import log_training
 from softprompt_core.lifecycle.evaluate import evaluate
-from softprompt_core.lifecycle.flow_run import FlowRun
 from softprompt_core.lifecycle.register import lineage
 from softprompt_core.lifecycle.resolve import ResolvedTask, resolve
 from softprompt_core.lifecycle.run import run_task
 from softprompt_core.lifecycle.steps import Steps, decide_version, log_assessment, register_candidate
-from softprompt_core.lifecycle.tracked_run import TrackedRun
-from softprompt_core.lifecycle.tracking import log_settings, open_run
+from softprompt_core.lifecycle.tracking.curves import log_training
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.run import log_settings, open_run
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.train import train
 from softprompt_core.lifecycle.trained import TrainedSeed
 from softprompt_core.soft_prompt import SoftPrompt

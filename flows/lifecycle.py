@@ -18,12 +18,12 @@ from softprompt_core.errors import Outcome
 from softprompt_core.evaluation.results import EvaluationResults
 from softprompt_core.gates import Assessment
 from softprompt_core.lifecycle.champion import Champion
-from softprompt_core.lifecycle.flow_run import FlowRun
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.lifecycle.run import outcome_of, read_spec, run_task, task_name
 from softprompt_core.lifecycle.steps import Steps
-from softprompt_core.lifecycle.tracked_run import TrackedRun
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.store.connection import Store
 from tasks.lifecycle import prefect_steps
 from tasks.ray_pool import Item, fan_out

@@ -20,8 +20,8 @@ from prefect.utilities.urls import url_for
 
 from flows.prefect_server import server_answers
 from softprompt_core.errors import Outcome
-from softprompt_core.lifecycle.flow_run import FlowRun
 from softprompt_core.lifecycle.result import LifecycleResult
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import State
 
 from flows.final_states import final_state, result_of
 from flows.results import MLFLOW_RUN, current_flow_run, show_link, show_markdown
-from softprompt_core.lifecycle.flow_run import FlowRun
-from softprompt_core.lifecycle.tracked_run import TrackedRun
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.operations.sweep.choice import SweepResult
 from softprompt_core.operations.sweep.points import SweepPoint
 from softprompt_core.operations.sweep.run import SweepSteps, run_sweep

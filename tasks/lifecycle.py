@@ -13,10 +13,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
 from softprompt_core.lifecycle import steps
-from softprompt_core.lifecycle.curves import log_training
 from softprompt_core.lifecycle.resolve import resolve
 from softprompt_core.lifecycle.steps import Steps
-from softprompt_core.lifecycle.tracking import open_run
+from softprompt_core.lifecycle.tracking.curves import log_training
+from softprompt_core.lifecycle.tracking.run import open_run
 from tasks.training import train_task
 
 P = ParamSpec("P")

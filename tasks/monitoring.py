@@ -7,7 +7,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from softprompt_core.lifecycle.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 from softprompt_core.operations.monitor import CheckOptions, HealthResult, check_health
 from softprompt_core.operations.revalidate import Revalidation, revalidate
 from softprompt_core.spec import BaseModelSpec, PromptSpec

@@ -9,7 +9,7 @@ from softprompt_core.errors import Diverged, SoftpromptError
 from softprompt_core.lifecycle import steps
 from softprompt_core.lifecycle.champion import Champion
 from softprompt_core.lifecycle.resolve import ResolvedTask
-from softprompt_core.lifecycle.tracked_run import TrackedRun
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import TrainedSeed
 from softprompt_core.store.connection import Store
 from tasks.progress import training_progress

@@ -9,8 +9,8 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from softprompt_core.fingerprint import library_fingerprint
-from softprompt_core.lifecycle.flow_run import FlowRun
 from softprompt_core.lifecycle.resolve import ResolvedTask
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 from softprompt_core.spec import PromptSpec, to_yaml
 from softprompt_core.store import registration, tags
 from softprompt_core.store.connection import Store

@@ -18,14 +18,14 @@ from typing import Any, TypeVar
 from softprompt_core.errors import Outcome, SoftpromptError
 from softprompt_core.gates import Assessment
 from softprompt_core.lifecycle.champion import Champion, fetch_champion
-from softprompt_core.lifecycle.descriptions import describe_run, describe_version, version_link
-from softprompt_core.lifecycle.flow_run import FlowRun
-from softprompt_core.lifecycle.gate_report import Origin
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.lifecycle.steps import Steps
-from softprompt_core.lifecycle.tracked_run import TrackedRun
-from softprompt_core.lifecycle.tracking import close_run
+from softprompt_core.lifecycle.tracking.descriptions import describe_run, describe_version, version_link
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.gate_report import Origin
+from softprompt_core.lifecycle.tracking.run import close_run
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import best_seed
 from softprompt_core.spec import PromptSpec, load_spec, parse_spec
 from softprompt_core.store import flushing, runs, tags, versions

@@ -17,15 +17,15 @@ from softprompt_core.evaluation.results import EvaluationResults
 from softprompt_core.gates import Assessment
 from softprompt_core.lifecycle.assess import assess
 from softprompt_core.lifecycle.champion import Champion
-from softprompt_core.lifecycle.curves import live_curves, log_training
 from softprompt_core.lifecycle.decide import decide
-from softprompt_core.lifecycle.descriptions import notes_on
-from softprompt_core.lifecycle.flow_run import FlowRun
-from softprompt_core.lifecycle.gate_report import Origin, log_gate_report
 from softprompt_core.lifecycle.register import register
 from softprompt_core.lifecycle.resolve import ResolvedTask, resolve
-from softprompt_core.lifecycle.tracked_run import TrackedRun
-from softprompt_core.lifecycle.tracking import log_evaluation, open_run
+from softprompt_core.lifecycle.tracking.curves import live_curves, log_training
+from softprompt_core.lifecycle.tracking.descriptions import notes_on
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.gate_report import Origin, log_gate_report
+from softprompt_core.lifecycle.tracking.run import log_evaluation, open_run
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import TrainedSeed
 from softprompt_core.spec import PromptSpec
 from softprompt_core.store.connection import Store

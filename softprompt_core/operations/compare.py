@@ -17,7 +17,7 @@ from softprompt_core.evaluation.changes import ChangedAnswers, changed_answers, 
 from softprompt_core.evaluation.results import EvaluationResults
 from softprompt_core.interpretation import Similarity, nearest_tokens, similarity
 from softprompt_core.lifecycle.assess import ROWS_FILE
-from softprompt_core.lifecycle.tracking import EXAMPLES_FILE
+from softprompt_core.lifecycle.tracking.run import EXAMPLES_FILE
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import PromptSpec, load_spec

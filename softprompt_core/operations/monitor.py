@@ -17,9 +17,9 @@ from softprompt_core.errors import Health, InvalidInput
 from softprompt_core.evaluation import Predictions, all_metrics
 from softprompt_core.evaluation.scoring import Scorer
 from softprompt_core.lifecycle.assess import DATA_REPORT_FILE
-from softprompt_core.lifecycle.flow_run import FlowRun
 from softprompt_core.lifecycle.run import outcome_of
-from softprompt_core.lifecycle.tracking import PROFILE_FILE
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.run import PROFILE_FILE
 from softprompt_core.markdown import markdown_table
 from softprompt_core.monitoring import HealthCheck, InputProfile, Verdict, conclude, drift_checks, make_profile, quality_check
 from softprompt_core.serving import Predictor

@@ -20,8 +20,8 @@ from softprompt_core.evaluation.scoring import Scorer
 from softprompt_core.gates import Decision
 from softprompt_core.lifecycle.champion import Champion
 from softprompt_core.lifecycle.evaluate import champion_answers, score_baselines
-from softprompt_core.lifecycle.flow_run import FlowRun
 from softprompt_core.lifecycle.run import outcome_of
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import BaseModelSpec, PromptSpec, load_spec

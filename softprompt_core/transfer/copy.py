@@ -19,12 +19,12 @@ from softprompt_core.evaluation.results import EvaluationResults
 from softprompt_core.gates import Assessment, Policy
 from softprompt_core.json_files import read_json
 from softprompt_core.lifecycle.decide import decide
-from softprompt_core.lifecycle.descriptions import notes_on, usage, version_link
-from softprompt_core.lifecycle.gate_report import comparison_figure
 from softprompt_core.lifecycle.register import UNDECIDED
 from softprompt_core.lifecycle.resolve import spec_fingerprint
 from softprompt_core.lifecycle.result import LifecycleResult
-from softprompt_core.lifecycle.tracking import log_decision
+from softprompt_core.lifecycle.tracking.descriptions import notes_on, usage, version_link
+from softprompt_core.lifecycle.tracking.gate_report import comparison_figure
+from softprompt_core.lifecycle.tracking.run import log_decision
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.spec import PromptSpec, load_spec
 from softprompt_core.store import registration, runs, tags, versions

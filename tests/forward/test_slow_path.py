@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from softprompt_core.forward import engine
-from softprompt_core.lifecycle.curves import log_training
 from softprompt_core.lifecycle.resolve import resolve
 from softprompt_core.lifecycle.tokenized import release
-from softprompt_core.lifecycle.tracking import open_run
+from softprompt_core.lifecycle.tracking.curves import log_training
+from softprompt_core.lifecycle.tracking.run import open_run
 from softprompt_core.lifecycle.train import train
 from softprompt_core.spec import load_spec
 from softprompt_core.store import tags

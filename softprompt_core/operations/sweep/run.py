@@ -14,11 +14,11 @@ from typing import Any
 
 from softprompt_core.errors import Outcome
 from softprompt_core.lifecycle.champion import fetch_champion
-from softprompt_core.lifecycle.flow_run import FlowRun
-from softprompt_core.lifecycle.gate_report import validation_metric
 from softprompt_core.lifecycle.run import outcome_of, read_spec, task_name
 from softprompt_core.lifecycle.steps import prompt_file
-from softprompt_core.lifecycle.tracked_run import TrackedRun
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.gate_report import validation_metric
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.operations.sweep import tracking
 from softprompt_core.operations.sweep.choice import PointResult, SweepResult, choose
 from softprompt_core.operations.sweep.points import (

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from softprompt_core import report
 from softprompt_core.errors import Outcome
 from softprompt_core.fingerprint import file_digest, fingerprint, library_fingerprint
-from softprompt_core.lifecycle.curves import log_training
-from softprompt_core.lifecycle.flow_run import FlowRun
-from softprompt_core.lifecycle.gate_report import validation_metric
 from softprompt_core.lifecycle.register import git_commit, lineage
-from softprompt_core.lifecycle.tracked_run import TrackedRun
-from softprompt_core.lifecycle.tracking import log_data, log_settings, open_seeds, settings_of
+from softprompt_core.lifecycle.tracking.curves import log_training
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.gate_report import validation_metric
+from softprompt_core.lifecycle.tracking.run import log_data, log_settings, open_seeds, settings_of
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import best_seed
 from softprompt_core.markdown import markdown_table, number
 from softprompt_core.operations.sweep.choice import PointResult, SweepResult, advice, in_order, mark

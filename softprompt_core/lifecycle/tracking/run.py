@@ -13,10 +13,10 @@ from softprompt_core.evaluation.results import DECISION_FILE, EVIDENCE_FILE
 from softprompt_core.fingerprint import fingerprint
 from softprompt_core.gates import Assessment
 from softprompt_core.lifecycle.assess import DATA_REPORT_FILE, ROWS_FILE
-from softprompt_core.lifecycle.flow_run import FlowRun
 from softprompt_core.lifecycle.register import lineage, spec_yaml
 from softprompt_core.lifecycle.resolve import ResolvedTask
-from softprompt_core.lifecycle.tracked_run import TrackedRun
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.spec import PromptSpec
 from softprompt_core.store import flushing, runs, tags
 from softprompt_core.store.connection import Store

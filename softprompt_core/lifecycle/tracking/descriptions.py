@@ -5,10 +5,10 @@ from __future__ import annotations
 from softprompt_core import report
 from softprompt_core.errors import Outcome
 from softprompt_core.gates import Assessment
-from softprompt_core.lifecycle.flow_run import FlowRun
-from softprompt_core.lifecycle.gate_report import PAGE_FILE
 from softprompt_core.lifecycle.resolve import ResolvedTask
-from softprompt_core.lifecycle.tracked_run import TrackedRun
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.gate_report import PAGE_FILE
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.store.connection import Store
 from softprompt_core.store.versions import Version
 

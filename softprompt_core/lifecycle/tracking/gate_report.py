@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from softprompt_core import report
 from softprompt_core.gates import Assessment
-from softprompt_core.lifecycle.flow_run import FlowRun
 from softprompt_core.lifecycle.resolve import ResolvedTask
-from softprompt_core.lifecycle.tracked_run import TrackedRun
+from softprompt_core.lifecycle.tracking.flow_run import FlowRun
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import TrainedSeed
 from softprompt_core.report import NearTokens, PageDetails
 from softprompt_core.spec import PromptSpec

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from softprompt_core import settings
-from softprompt_core.lifecycle.gate_report import curve_figure, validation_metric
 from softprompt_core.lifecycle.resolve import ResolvedTask
-from softprompt_core.lifecycle.tracked_run import TrackedRun
+from softprompt_core.lifecycle.tracking.gate_report import curve_figure, validation_metric
+from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import TrainedSeed
 from softprompt_core.store import flushing, runs, tags
 from softprompt_core.store.connection import Store
