@@ -1,4 +1,4 @@
-"""One Prefect server and one home with a blank MLflow record for all flow tests; starting and making them takes seconds."""
+"""One Prefect server and one home for all flow tests; starting and making them takes seconds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from softprompt_core.store.addresses import Addresses
-from softprompt_core.store.connection import Store
 from tests.services.team import Team
 
 
@@ -27,27 +25,20 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def blank_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("blank")
-    Store.connect(Addresses(f"sqlite:///{home / 'mlflow.db'}", None, None, home))
-    return home
-
-
-@pytest.fixture(scope="session")
-def flow_home(tmp_path_factory: pytest.TempPathFactory, blank_home: Path) -> Path:
+def flow_home(tmp_path_factory: pytest.TempPathFactory, blank_database: Path) -> Path:
     """SOFTPROMPT_HOME of the lifecycles that tests look at; every test that runs one uses a task name of its own."""
     home = tmp_path_factory.mktemp("flows") / "home"
     home.mkdir()
-    shutil.copy(blank_home / "mlflow.db", home)
+    shutil.copy(blank_database, home)
     return home
 
 
 @pytest.fixture
-def empty_home(tmp_path: Path, blank_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def empty_home(tmp_path: Path, blank_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A SOFTPROMPT_HOME with an empty record, for one test."""
     home = tmp_path / "empty home"
     home.mkdir()
-    shutil.copy(blank_home / "mlflow.db", home)
+    shutil.copy(blank_database, home)
     monkeypatch.setenv("SOFTPROMPT_HOME", str(home))
     return home
 

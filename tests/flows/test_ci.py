@@ -25,13 +25,13 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def setup(tmp_path_factory: pytest.TempPathFactory, blank_home: Path) -> Iterator[PrefectSetup]:
+def setup(tmp_path_factory: pytest.TempPathFactory, blank_database: Path) -> Iterator[PrefectSetup]:
     from tests.services.prefect_client import prefect_client
 
     folder = tmp_path_factory.mktemp("ci-prefect")
     home = tmp_path_factory.mktemp("ci") / "home"
     home.mkdir()
-    shutil.copy(blank_home / "mlflow.db", home)
+    shutil.copy(blank_database, home)
     created = PrefectSetup(folder, home)
     settings = {"PREFECT_HOME": folder, "PREFECT_LOCAL_STORAGE_PATH": folder / "storage", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
     try:

@@ -76,10 +76,10 @@ class Command:
 class Story:
     """One cluster's life: a fleet during which a process is killed and a node dies, then seeds on the one node that is left."""
 
-    def __init__(self, folder: Path, base: Path, blank_home: Path) -> None:
+    def __init__(self, folder: Path, base: Path, blank_database: Path) -> None:
         self.home = folder / "home"
         self.home.mkdir()
-        shutil.copy(blank_home / "mlflow.db", self.home)
+        shutil.copy(blank_database, self.home)
         short = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
         try:
             with PrefectServer(folder / "prefect") as server, RayNode(short) as head, RayNode(folder / "node", head) as second:
@@ -158,8 +158,8 @@ def step_of(checkpoint: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def story(taught_base: Path, blank_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    yield Story(tmp_path_factory.mktemp("ray"), taught_base, blank_home)
+def story(taught_base: Path, blank_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    yield Story(tmp_path_factory.mktemp("ray"), taught_base, blank_database)
 
 
 def test_every_task_of_a_fleet_ends_in_one_outcome_whatever_happens_to_another(story: Story) -> None:

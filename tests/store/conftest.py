@@ -29,14 +29,6 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="session")
-def blank_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Making the tables takes seconds, so it is done once and the file is copied."""
-    home = tmp_path_factory.mktemp("blank")
-    Store.connect(Addresses(f"sqlite:///{home / 'mlflow.db'}", None, None, home))
-    return home / "mlflow.db"
-
-
 @pytest.fixture
 def sqlite_addresses(tmp_path: Path, blank_database: Path) -> Addresses:
     home = tmp_path / "my home ü"  # a path as people have them

@@ -23,7 +23,6 @@ from softprompt_core.json_files import read_json
 from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.spec import PromptSpec, load_spec
 from softprompt_core.store import tags, versions
-from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import entries, reconcile, recording
 from softprompt_core.transfer.copy import Order
@@ -49,10 +48,9 @@ class Staging:
 
 
 @pytest.fixture(scope="module")
-def staging(taught_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Staging:
+def staging(taught_base: Path, blank_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Staging:
     folder = tmp_path_factory.mktemp("copying")
-    Store.connect(Addresses(f"sqlite:///{folder / 'mlflow.db'}", None, None, folder))
-    home, specs = new_store(folder / "staging", folder / "mlflow.db"), folder / "specs"
+    home, specs = new_store(folder / "staging", blank_database), folder / "specs"
     make_version(home, specs, taught_base, name="moved")
     make_version(home, specs, taught_base, name="moved", prompt={"length": 5})
     make_version(home, specs, taught_base, name="strict", gates=BETTER)
@@ -61,7 +59,7 @@ def staging(taught_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Stag
         assert versions.aliases(Store.connect(), "moved") == {"champion": 2, "previous": 1}
         assert versions.get(Store.connect(), "watched", 1).awaits_approval
     snapshots = [fetched(home, "moved", which, folder / which) for which in ("previous", "champion")]
-    return Staging(home, specs, folder / "mlflow.db", *snapshots)
+    return Staging(home, specs, blank_database, *snapshots)
 
 
 @pytest.fixture
