@@ -92,17 +92,19 @@ def read_spec(spec: PromptSpec | Mapping[str, Any] | str | Path) -> PromptSpec:
 
 
 def find_unchanged(task: ResolvedTask, store: Store) -> LifecycleResult | None:
-    """The result of a task that has nothing to do; None for one that a lifecycle must look at."""
+    """The result of a task that has nothing to do, which carries what was decided about the version that stands; None for a task
+    that a lifecycle must look at."""
     last = versions.last_decided(store, task.name)
-    if last is None:
+    if last is None or last.decision is None:  # a tag that somebody has changed is no decision
         return None
     if last.tags.get(tags.FINGERPRINT) != task.fingerprints.all:
         print(f"{task.name}: {_what_changed(task, last)} since version {last.version}", file=sys.stderr, flush=True)
         return None
-    decided = last.tags.get(tags.OUTCOME, "decided")
+    decided = ", ".join(filter(None, (last.decision.value.replace("_", " "), last.tags.get(tags.WITHDRAWN))))
     return LifecycleResult(
         task=task.name,
         outcome=Outcome.UNCHANGED,
+        stands_for=last.decision,
         reason=f"data, spec, base model and library are those of version {last.version} ({decided}); nothing was trained",
         version=last.version,
         run_id=last.run_id,

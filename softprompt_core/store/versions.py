@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 APPROVAL_TIME = timedelta(days=14)  # unless the spec names another one
 
+DECISIONS = (Outcome.PROMOTED, Outcome.REJECTED, Outcome.AWAITING_APPROVAL)
+
 ARTIFACT = "soft_prompt"
 """Folder of this project's files among a version's artifacts."""
 
@@ -37,8 +39,13 @@ class Version:
     description: str
 
     @property
+    def decision(self) -> Outcome | None:
+        """What was decided about it: promoted, rejected or awaiting approval; None without a decision that can be read."""
+        return next((outcome for outcome in DECISIONS if self.tags.get(OUTCOME) == outcome.value), None)
+
+    @property
     def awaits_approval(self) -> bool:
-        return self.tags.get(OUTCOME) == Outcome.AWAITING_APPROVAL.value
+        return self.decision is Outcome.AWAITING_APPROVAL
 
     @property
     def decided_at(self) -> datetime:

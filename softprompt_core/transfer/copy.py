@@ -132,7 +132,7 @@ class _Copy:
         if champion is not None and champion.tags.get(tags.CONTENT_FINGERPRINT) == self.content:
             self._close(champion, Outcome.PROMOTED)
             reason = f"version {champion.version} has these very files and is champion"
-            return self._result(champion, Outcome.UNCHANGED, reason)
+            return self._result(champion, Outcome.UNCHANGED, reason).model_copy(update={"stands_for": Outcome.PROMOTED})
         if existing is None:
             return None
         if tags.WITHDRAWN in existing.tags:

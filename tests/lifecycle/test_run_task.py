@@ -89,6 +89,10 @@ def test_a_task_from_its_first_champion_to_a_mistake(
     assert rejected.scores == tried.scores and "champion" in rejected.scores
     assert versions.aliases(store, "toy") == {"champion": 1, "challenger": 2}
     assert len(decisions) == 3
+    again = run_task(worse)
+    assert (again.outcome, again.stands_for, again.exit_code) == (Outcome.UNCHANGED, Outcome.REJECTED, 20)
+    store.client.set_model_version_tag("toy", "2", tags.OUTCOME, "perhaps")
+    assert find_unchanged(resolve(load_spec(worse)), store) is None, "a decision that cannot be read is none"
 
     (tmp_path / "test.csv").unlink()
     missing = run_task(worse)
