@@ -217,7 +217,9 @@ def outcomes_page() -> str:
 
 
 def _codes(heading: str, endings: Iterable[Outcome | NoOutcome | Health | Validity]) -> str:
-    own = {Outcome.UNCHANGED: "that of the version: promoted 0 (`--strict`: 10), rejected 20, awaiting approval 30"}
+    own: dict[object, str] = {
+        Outcome.UNCHANGED: "that of the version: promoted 0 (`--strict`: 10), rejected 20, awaiting approval 30"
+    }
     rows = [(code(ending.value), own.get(ending, str(ending.exit_code)), MEANINGS[ending]) for ending in endings]
     return table((heading, "Exit", "Meaning"), rows)
 

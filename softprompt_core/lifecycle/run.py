@@ -10,13 +10,14 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from softprompt_core.errors import Outcome, SoftpromptError
 from softprompt_core.gates import Assessment
+from softprompt_core.lifecycle.adopt import Begun, adopt, adoptable, left_undecided, withdraw_others
 from softprompt_core.lifecycle.champion import Champion, fetch_champion
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.result import LifecycleResult
@@ -145,9 +146,12 @@ def _run(task: ResolvedTask, store: Store, steps: Steps, flow_run: FlowRun | Non
     """Everything that is recorded; the MLflow run is closed with an outcome whatever happens."""
     champion = fetch_champion(task, store)
     steps.check(task, champion)
-    run = steps.open_run(task, store, flow_run)
+    left = store.retry(lambda: left_undecided(store, task.name))
+    begun = _adopted(task, store, steps, champion, left, flow_run) or Begun(steps.open_run(task, store, flow_run))
+    run = begun.run
     try:
-        version, assessment = _decided(task, store, steps, champion, run, flow_run)
+        version, assessment = _decided(task, store, steps, champion, begun, flow_run)
+        _if_answered(store, lambda: withdraw_others(store, left, version))
         return _concluded(task, store, run, version, assessment, flow_run)
     except Exception as error:
         outcome, reason = outcome_of(error, store.addresses)
@@ -159,20 +163,37 @@ def _run(task: ResolvedTask, store: Store, steps: Steps, flow_run: FlowRun | Non
         raise
 
 
+def _adopted(
+    task: ResolvedTask,
+    store: Store,
+    steps: Steps,
+    champion: Champion | None,
+    left: Sequence[Version],
+    flow_run: FlowRun | None,
+) -> Begun | None:
+    """An earlier run of the same inputs that came as far as a version. Its training is finished, or is repeated here."""
+    if not adoptable(task, left):
+        return None
+    candidate = best_seed(steps.train(task, store, None, champion))
+    return store.retry(lambda: adopt(task, store, left, candidate, flow_run))
+
+
 def _decided(
     task: ResolvedTask,
     store: Store,
     steps: Steps,
     champion: Champion | None,
-    run: TrackedRun,
+    begun: Begun,
     flow_run: FlowRun | None,
 ) -> tuple[Version, Assessment]:
     """Train, evaluate, register and decide; the gates look again when the champion moves meanwhile."""
-    seeds = steps.train(task, store, run, champion)
+    run, version = begun.run, begun.version
+    seeds = steps.train(task, store, run if version is None else None, champion)
     candidate = best_seed(seeds)
-    steps.log_training(task, store, run, seeds, candidate)
+    if version is None:
+        steps.log_training(task, store, run, seeds, candidate)
     results = steps.evaluate(task, candidate, champion)
-    version = steps.register(task, store, run, candidate, flow_run)
+    version = version or steps.register(task, store, run, candidate, flow_run)
     champion_moved = False
 
     def attempt() -> Assessment:
@@ -186,7 +207,7 @@ def _decided(
         steps.decide(task, store, version, assessment)
         return assessment
 
-    return version, with_current_champion(attempt)
+    return version, with_current_champion(store, task.name, attempt)
 
 
 def _concluded(

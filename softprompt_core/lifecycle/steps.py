@@ -28,6 +28,7 @@ from softprompt_core.lifecycle.tracking.run import log_evaluation, open_run
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import TrainedSeed
 from softprompt_core.spec import PromptSpec
+from softprompt_core.store import versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.versions import Version
 
@@ -80,7 +81,16 @@ def register_candidate(
     task: ResolvedTask, store: Store, run: TrackedRun, candidate: TrainedSeed, flow_run: FlowRun | None
 ) -> Version:
     """Register the candidate as a version. Raises as ``lifecycle.register.register``."""
-    return store.retry(lambda: register(task, store, run.id, candidate.prompt, flow_run))
+    tries = 0
+
+    def register_once() -> Version:
+        nonlocal tries
+        tries += 1
+        # The answer to an earlier try may be what was lost: a second version of one run would be its twin.
+        found = [v for v in versions.undecided(store, task.name) if v.run_id == run.id] if tries > 1 else []
+        return found[0] if found else register(task, store, run.id, candidate.prompt, flow_run)
+
+    return store.retry(register_once)
 
 
 def decide_version(task: ResolvedTask, store: Store, version: Version, assessment: Assessment) -> Outcome:

@@ -13,7 +13,7 @@ from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.store.connection import Store
 from softprompt_core.store.failures import is_missing
 from softprompt_core.store.paging import search_all
-from softprompt_core.store.tags import APPROVAL_EXPIRES, DECIDED_AT, OUTCOME, REGISTERED, STATUS
+from softprompt_core.store.tags import APPROVAL_EXPIRES, DECIDED_AT, OUTCOME, OUTCOME_WITHDRAWN, REGISTERED, STATUS
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -144,7 +144,13 @@ def find(store: Store, name: str, which: str) -> Version:
 
 def last_decided(store: Store, name: str) -> Version | None:
     """The highest version that a decision was recorded for; one whose approval has expired counts as undecided."""
-    return next((v for v in list_versions(store, name) if OUTCOME in v.tags and not v.approval_expired()), None)
+    decided = (v for v in list_versions(store, name) if v.tags.get(OUTCOME, OUTCOME_WITHDRAWN) != OUTCOME_WITHDRAWN)
+    return next((v for v in decided if not v.approval_expired()), None)
+
+
+def undecided(store: Store, name: str | None = None) -> list[Version]:
+    """Finished versions of one task or of all that no decision was recorded about, by name and newest first."""
+    return [version for version in list_versions(store, name) if OUTCOME not in version.tags]
 
 
 def download(store: Store, name: str, version: int, to: Path) -> Path:

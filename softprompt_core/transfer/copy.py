@@ -76,7 +76,6 @@ def copy(store: Store, snapshot: Snapshot, order: Order, spec: PromptSpec | None
     Raises:
         InvalidInput: both stores are one; the version was made from another spec, or was rolled back here; the gates need data or
             a base that are not here. Nothing was registered.
-        ChampionMoved: the champion kept moving while the gates ran.
         Unavailable: MLflow or the base model cannot be reached, or somebody else keeps deciding.
     """
     began = time.monotonic()
@@ -92,7 +91,7 @@ def copy(store: Store, snapshot: Snapshot, order: Order, spec: PromptSpec | None
         )
     results = EvaluationResults.model_validate(read_json(snapshot.evidence))
     candidate = Candidate(snapshot.task, where, snapshot.tags, snapshot.prompt, spec or own_spec, results)
-    result = with_current_champion(_Copy(store, snapshot, order, candidate).attempt)
+    result = with_current_champion(store, snapshot.task, _Copy(store, snapshot, order, candidate).attempt)
     return result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
 
 

@@ -14,7 +14,16 @@ from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger.entries import Entry, champion_before, write
 from softprompt_core.store.ledger.lock import DecisionLock
-from softprompt_core.store.tags import CHALLENGER, CHAMPION, DECIDED_AT, OUTCOME, PREVIOUS, WITHDRAWN, shortened
+from softprompt_core.store.tags import (
+    CHALLENGER,
+    CHAMPION,
+    DECIDED_AT,
+    OUTCOME,
+    OUTCOME_WITHDRAWN,
+    PREVIOUS,
+    WITHDRAWN,
+    shortened,
+)
 from softprompt_core.store.versions import aliases, get
 
 _REASON_LIMIT = 500
@@ -64,6 +73,14 @@ def move_challenger(lock: DecisionLock, entry: Entry) -> None:
     lock.heartbeat("version tags")
     outcome = Outcome.REJECTED if entry.action == "reject" else Outcome.AWAITING_APPROVAL
     _set_outcome(lock.store, lock.task, entry.candidate, outcome)
+    mark_completed(lock, entry)
+
+
+def mark_withdrawn(lock: DecisionLock, entry: Entry) -> None:
+    """Give the entry's candidate the outcome of a version that nobody will decide about. Safe to repeat."""
+    assert entry.candidate is not None
+    lock.heartbeat("version tags")
+    _set_outcome(lock.store, lock.task, entry.candidate, OUTCOME_WITHDRAWN)
     mark_completed(lock, entry)
 
 
@@ -117,9 +134,9 @@ def _withdraw(store: Store, name: str, entry: Entry) -> None:
         store.client.set_model_version_tag(name, str(withdrawn), WITHDRAWN, text)
 
 
-def _set_outcome(store: Store, name: str, version: int, outcome: Outcome) -> None:
+def _set_outcome(store: Store, name: str, version: int, outcome: str) -> None:
     tags = get(store, name, version).tags
-    if outcome is Outcome.PROMOTED and WITHDRAWN in tags:
+    if outcome == Outcome.PROMOTED and WITHDRAWN in tags:
         store.client.delete_model_version_tag(name, str(version), WITHDRAWN)
     store.client.set_model_version_tag(name, str(version), DECIDED_AT, datetime.now(UTC).isoformat(timespec="seconds"))
-    store.client.set_model_version_tag(name, str(version), OUTCOME, outcome.value)
+    store.client.set_model_version_tag(name, str(version), OUTCOME, str(outcome))

@@ -14,6 +14,7 @@ from softprompt_core.store.ledger.moves import (
     finish_move,
     mark_completed,
     mark_superseded,
+    mark_withdrawn,
     move_challenger,
     version_text,
 )
@@ -124,6 +125,10 @@ def _close(lock: DecisionLock, entry: Entry, state: TaskState) -> None:
         deleted = tuple(version for version in entry.deleted if not exists(lock.store, lock.task, version))
         if deleted:
             mark_completed(lock, entry.with_status("intent", deleted=deleted))
+            return
+    elif entry.action == "withdraw":
+        if candidate_exists:
+            mark_withdrawn(lock, entry)
             return
     elif entry.action in ("reject", "await"):
         if candidate_exists and entry.candidate != state.champion:
