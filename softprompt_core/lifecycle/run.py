@@ -33,7 +33,9 @@ from softprompt_core.store import flushing, runs, tags, versions
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import Store
 from softprompt_core.store.failures import unavailable
+from softprompt_core.store.ledger.reconcile import refresh_descriptions, task_state
 from softprompt_core.store.ledger.recording import with_current_champion
+from softprompt_core.store.ledger.standing import disagrees, write_standing
 from softprompt_core.store.versions import Version
 
 T = TypeVar("T")
@@ -60,6 +62,7 @@ def run_task(
     """
     began = time.monotonic()
     steps, name = steps or Steps(), task_name(spec)
+    task: ResolvedTask | None = None
     try:
         spec = read_spec(spec)
         name = spec.name
@@ -74,6 +77,9 @@ def run_task(
     except Exception as error:
         outcome, reason = outcome_of(error, store.addresses if store else None)
         result = LifecycleResult(task=name, outcome=outcome, reason=reason)
+    finally:
+        if task is not None:
+            task.workspace.clear()
     url = flow_run.url if flow_run else None
     return result.model_copy(update=dict(seconds=round(time.monotonic() - began, 1), prefect_url=url, dry_run=dry_run))
 
@@ -216,7 +222,7 @@ def _concluded(
     """Describe what was decided and close the run. The decision stands, whether MLflow answers from here on or not."""
     decision = assessment.decision
     description = describe_version(task, assessment, run, flow_run)
-    _if_answered(store, lambda: store.client.update_model_version(task.name, str(version.version), description))
+    _if_answered(store, lambda: _describe(store, version, description))
     link = version_link(store, version)
     words = describe_run(task, decision.outcome, decision.verdict, assessment=assessment, version_link=link, flow_run=flow_run)
     close_run(task.name, store, run, runs.ending(decision.outcome, words))
@@ -224,6 +230,15 @@ def _concluded(
     return _result(task, assessment).model_copy(
         update=dict(version=version.version, run_id=run.id, run_url=run.url, size_bytes=size)
     )
+
+
+def _describe(store: Store, version: Version, description: str) -> None:
+    """The words on the version, by what was decided up to now; and on others that stand otherwise by now, as one that nobody
+    approved in time."""
+    ledger = task_state(store, version.name).entries
+    write_standing(store, version.name, version.version, ledger, description)
+    if any(disagrees(each, ledger) for each in versions.list_versions(store, version.name)):
+        refresh_descriptions(store, version.name)
 
 
 def _result(task: ResolvedTask, assessment: Assessment) -> LifecycleResult:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softprompt_core.errors import Outcome
+from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.evaluation.results import EvaluationResults
 from softprompt_core.gates import Assessment
 from softprompt_core.lifecycle.assess import assess
@@ -37,8 +37,19 @@ if TYPE_CHECKING:
 
 
 def check_task(task: ResolvedTask, champion: Champion | None) -> None:
-    """Whether a training can start; asked before anything is written to MLflow. Raises as ``lifecycle.train.check``."""
+    """Whether a training can start; asked before anything is written to MLflow.
+
+    Raises:
+        InvalidInput: as ``lifecycle.train.check``; or it starts from the champion, whose files are gone or damaged.
+    """
     from softprompt_core.lifecycle.train import check
+
+    if task.spec.prompt.init == "champion" and champion is not None and champion.problem is not None:
+        raise InvalidInput(
+            f"the champion to start from cannot be used: {champion.problem}",
+            where="prompt.init: champion",
+            do=f"restore its files, roll back (`softprompt registry rollback {task.name}`), or start from `labels`",
+        )
 
     check(task, prompt_file(champion))
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.store.connection import Store
-from softprompt_core.store.failures import is_missing
+from softprompt_core.store.content import require_content
+from softprompt_core.store.failures import first_line, is_disk_full, is_missing, is_transient
 from softprompt_core.store.paging import search_all
-from softprompt_core.store.tags import APPROVAL_EXPIRES, DECIDED_AT, OUTCOME, OUTCOME_WITHDRAWN, REGISTERED, STATUS
+from softprompt_core.store.tags import (
+    APPROVAL_EXPIRES,
+    CONTENT_FINGERPRINT,
+    DECIDED_AT,
+    OUTCOME,
+    OUTCOME_WITHDRAWN,
+    REGISTERED,
+    STATUS,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -154,13 +164,55 @@ def undecided(store: Store, name: str | None = None) -> list[Version]:
 
 
 def download(store: Store, name: str, version: int, to: Path) -> Path:
-    """Copy a version's soft-prompt folder below ``to``; returns the folder."""
-    return _download(store, name, version, f"/artifacts/{ARTIFACT}", to)
+    """Copy a version below ``to``; returns the folder of its soft prompt. Raises InvalidInput as ``download_whole``."""
+    return download_whole(store, name, version, to) / "artifacts" / ARTIFACT
 
 
 def download_whole(store: Store, name: str, version: int, to: Path) -> Path:
-    """Copy everything that a version holds, MLflow's own files included, below ``to``; returns the folder."""
-    return _download(store, name, version, "", to)
+    """Copy everything that a version holds, MLflow's own files included, below ``to``; returns the folder.
+
+    Args:
+        to: a folder without another version in it.
+
+    Raises:
+        InvalidInput: no such version; or its files are gone, or are not those that were registered.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    found = get(store, name, version)
+    stored = local_folder(store, name, version)
+    if stored is not None:
+        # A copy would show the content behind a link, and nothing of a folder that is gone.
+        require_content(stored, found.tags.get(CONTENT_FINGERPRINT), f"{name} version {version}")
+    uri = store.client.get_model_version_download_uri(name, str(version))
+    whole = Path(download_artifacts(uri, dst_path=str(to), tracking_uri=store.client.tracking_uri))
+    require_content(whole, found.tags.get(CONTENT_FINGERPRINT), f"{name} version {version}")
+    return whole
+
+
+def local_folder(store: Store, name: str, version: int) -> Path | None:
+    """Where a version's files are, if that is a folder that this machine may see; None for a server or another storage."""
+    uri = urlsplit(store.client.get_model_version_download_uri(name, str(version)))
+    return Path(unquote(uri.path)) if uri.scheme in ("", "file") and uri.netloc in ("", "localhost") else None
+
+
+def content_problem(store: Store, version: Version) -> str | None:
+    """What is wrong with a version's files, in words; None if they are those that were registered."""
+    registered, where = version.tags.get(CONTENT_FINGERPRINT), f"{version.name} version {version.version}"
+    try:
+        stored = local_folder(store, version.name, version.version)
+        if stored is not None:
+            require_content(stored, registered, where)
+        else:
+            with tempfile.TemporaryDirectory() as scratch:
+                download_whole(store, version.name, version.version, Path(scratch))
+    except InvalidInput as error:
+        return error.what
+    except Exception as error:
+        if is_transient(error) or is_disk_full(error):
+            raise
+        return f"its files cannot be read: {first_line(error)}"
+    return None
 
 
 def version_size_bytes(store: Store, name: str, version: int) -> int:
@@ -174,14 +226,6 @@ def version_size_bytes(store: Store, name: str, version: int) -> int:
         )
 
     return size(store.client.get_model_version_download_uri(name, str(version)))
-
-
-def _download(store: Store, name: str, version: int, subfolder: str, to: Path) -> Path:
-    from mlflow.artifacts import download_artifacts
-
-    get(store, name, version)
-    uri = store.client.get_model_version_download_uri(name, str(version))
-    return Path(download_artifacts(f"{uri}{subfolder}", dst_path=str(to), tracking_uri=store.client.tracking_uri))
 
 
 def search(store: Store, name: str | None) -> list[ModelVersion]:

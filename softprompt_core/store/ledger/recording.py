@@ -110,7 +110,7 @@ def record_decision(store: Store, decision: NewDecision) -> Outcome:
         if promotes:
             move_champion(lock, entry, state.entries)
         else:
-            move_challenger(lock, entry)
+            move_challenger(lock, entry, state.entries)
     return decision.outcome
 
 
@@ -145,7 +145,7 @@ def withdraw(store: Store, version: Version, *, by: str, reason: str) -> bool:
         evidence = EvidenceRef(version.run_id, "")
         entry = state.new_entry("withdraw", by, reason, version.version, evidence)
         _write_intent(lock, entry)
-        mark_withdrawn(lock, entry)
+        mark_withdrawn(lock, entry, state.entries)
     return True
 
 
