@@ -14,7 +14,7 @@ from softprompt_core import settings
 from softprompt_core.decisions.settle import settle
 from softprompt_core.errors import SoftpromptError
 from softprompt_core.settings import home
-from softprompt_core.store import failures, flushing, registration, runs, versions
+from softprompt_core.store import failures, flushing, overview, registration, runs, versions
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import lock, reconcile, standing
@@ -155,6 +155,8 @@ def _disk() -> Iterator[Finding]:
 def _mlflow(store: Store) -> Iterator[Finding]:
     message = f"{store.addresses.masked_tracking_uri}: {len(_task_names(store))} tasks registered"
     yield ok("mlflow", message)
+    if (note := overview.foreign_note(overview.foreign_models(store))) is not None:
+        yield ok("models", note)
 
 
 def _ledger(store: Store) -> Iterator[Finding]:

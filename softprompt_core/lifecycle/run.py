@@ -70,6 +70,7 @@ def run_task(
         if not dry_run:
             with suppress(Exception):  # what earlier runs could not tell MLflow is kept; an outage is noticed where it matters
                 flushing.flush_all(store)
+        versions.require_ours(store, name)
         task = steps.resolve(spec)
         result = None if force else find_unchanged(task, store)
         if result is None:

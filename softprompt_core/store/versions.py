@@ -23,6 +23,7 @@ from softprompt_core.store.tags import (
     OUTCOME_WITHDRAWN,
     REGISTERED,
     STATUS,
+    TASK,
 )
 
 if TYPE_CHECKING:
@@ -117,6 +118,18 @@ def registered_model(store: Store, name: str) -> RegisteredModel | None:
         if is_missing(error):
             return None
         raise
+
+
+def require_ours(store: Store, name: str) -> None:
+    """Raise InvalidInput where MLflow has a registered model of the task's name that this project did not make."""
+    model = registered_model(store, name)
+    if model is None or TASK in model.tags or any(STATUS in version.tags for version in search(store, name)):
+        return
+    raise InvalidInput(
+        "MLflow has a registered model of this name that was not made by this project, and is left alone",
+        where=f"task {name}",
+        do="give the task another `name`, or rename that model in MLflow",
+    )
 
 
 def aliases(store: Store, name: str) -> dict[str, int]:

@@ -82,6 +82,7 @@ def copy(store: Store, snapshot: Snapshot, order: Order, spec: PromptSpec | None
         Unavailable: MLflow or the base model cannot be reached, or somebody else keeps deciding.
     """
     began = time.monotonic()
+    versions.require_ours(store, snapshot.task)
     where = f"{snapshot.task} version {snapshot.version} of {order.profile}"
     if store_id(store.addresses) == snapshot.store_id:
         raise InvalidInput("is in the store that it would be copied to", where=where, do="name another profile with --from")
