@@ -13,6 +13,7 @@ from softprompt_core.spec import load_spec
 from softprompt_core.store import runs, tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import reconcile, recording
+from softprompt_core.store.metric_buffer import MetricBuffer
 from softprompt_core.store.versions import Version
 
 _BY = "softprompt doctor --repair"
@@ -42,12 +43,15 @@ def why_undecided(store: Store, version: Version) -> str:
     entry = next(about, None)
     if entry is not None and entry.status == "superseded":
         return f"nothing was decided: {entry.reason}"
-    run = runs.find(store, version.run_id)
+    if entry is not None and entry.status == "intent":
+        return f"its {entry.action} was begun and not finished"
+    run, kept = runs.find(store, version.run_id), MetricBuffer(store.addresses, version.run_id).pending().ending
     if run is None:
         return f"its run {version.run_id} was deleted before a decision"
-    if run.info.status in ("RUNNING", "KILLED"):
+    ended = (kept.tags if kept else run.data.tags).get(tags.OUTCOME)
+    if ended is None and run.info.status in ("RUNNING", "KILLED"):
         return f"the process of its run {version.run_id} died between registration and decision"
-    ended = run.data.tags.get(tags.OUTCOME, run.info.status.lower())
+    ended = ended or run.info.status.lower()
     return f"its run {version.run_id} ended as {ended} between registration and decision"
 
 

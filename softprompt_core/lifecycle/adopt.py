@@ -18,6 +18,7 @@ from softprompt_core.store import runs, tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import recording
 from softprompt_core.store.ledger.lock import decision_lock
+from softprompt_core.store.ledger.reconcile import reconciled, repair
 from softprompt_core.store.versions import Version
 
 BY = "softprompt-lifecycle"
@@ -29,6 +30,13 @@ class Begun:
 
     run: TrackedRun
     version: Version | None = None
+
+
+def settle_what_broke_off(store: Store, name: str) -> None:
+    """Complete or void decisions about a task that a dead process left open, and end its runs. Else such a version would not
+    count as decided, and would be made again."""
+    if repair(store, name):
+        runs.end_killed_runs(store, [runs.experiment_id(store, name)])
 
 
 def left_undecided(store: Store, name: str) -> list[Version]:
@@ -57,7 +65,7 @@ def adopt(
 def withdraw_others(store: Store, left: Sequence[Version], decided: Version) -> None:
     """Record about all other versions that were left undecided that this one was decided about in their place."""
     for version in left:
-        if version.version != decided.version:
+        if version.version != decided.version and runs.has_ended(store, version.run_id):  # else it was taken over meanwhile
             reason = f"its run broke off before a decision; version {decided.version} was decided about in its place"
             recording.withdraw(store, version, by=BY, reason=reason)
 
@@ -75,6 +83,7 @@ def _holds(store: Store, version: Version, candidate: TrainedSeed) -> bool:
 
 def _claimed(store: Store, version: Version, flow_run: FlowRun | None) -> TrackedRun | None:
     with decision_lock(store, version.name) as lock:
+        reconciled(lock)  # a decision that broke off may be completed by it
         taken = tags.OUTCOME in versions.get(store, version.name, version.version).tags
         if taken or not runs.has_ended(store, version.run_id) or runs.find(store, version.run_id) is None:
             return None

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from softprompt_core.errors import Outcome, SoftpromptError
 from softprompt_core.gates import Assessment
-from softprompt_core.lifecycle.adopt import Begun, adopt, adoptable, left_undecided, withdraw_others
+from softprompt_core.lifecycle.adopt import Begun, adopt, adoptable, left_undecided, settle_what_broke_off, withdraw_others
 from softprompt_core.lifecycle.champion import Champion, fetch_champion
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.result import LifecycleResult
@@ -67,10 +67,11 @@ def run_task(
         spec = read_spec(spec)
         name = spec.name
         store = store or Store.connect()
+        versions.require_ours(store, name)
         if not dry_run:
             with suppress(Exception):  # what earlier runs could not tell MLflow is kept; an outage is noticed where it matters
                 flushing.flush_all(store)
-        versions.require_ours(store, name)
+                settle_what_broke_off(store, name)
         task = steps.resolve(spec)
         result = None if force else find_unchanged(task, store)
         if result is None:
