@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import traceback
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from flows import orphans
 from flows.findings import Finding, ok, problem, warning
 from softprompt_core import settings
+from softprompt_core.decisions.settle import settle
 from softprompt_core.errors import SoftpromptError
 from softprompt_core.settings import home
-from softprompt_core.store import failures, flushing, registration, runs, versions
+from softprompt_core.store import failures, flushing, overview, registration, runs, versions
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import Store
-from softprompt_core.store.ledger import lock, reconcile
+from softprompt_core.store.ledger import lock, reconcile, standing
+from softprompt_core.store.versions import Version
 
 _NEEDED_GB = 2.0
 
@@ -37,6 +40,7 @@ def examine() -> list[Finding]:
         store = None  # what cannot be asked need not be complained about once more for every question
     if store is not None:
         findings += _safely("ledger", _ledger(store))
+        findings += _safely("files", _content(store))
         findings += _safely("runs", orphans.dead_runs(store))
         findings += _safely("registered", orphans.unfinished_versions(store))
     prefect = [*_safely("prefect", _prefect())]
@@ -73,12 +77,23 @@ def _repair(store: Store) -> Iterator[Finding]:
         yield _repaired(f"run {run_id} ended as KILLED; its process is gone")
     for incomplete in registration.delete_incomplete_versions(store):
         yield _repaired(f"{incomplete.name} version {incomplete.version} deleted; its registration broke off")
+    for left in reversed(versions.undecided(store)):  # the oldest first, as they would have been decided about
+        if runs.has_ended(store, left.run_id):
+            yield from _safely(f"repair {left.name}", _settle(store, left))
+
+
+def _settle(store: Store, left: Version) -> Iterator[Finding]:
+    yield _repaired(f"{left.name} version {left.version} {settle(store, left)}")
 
 
 def _reconcile(store: Store, name: str) -> Iterator[Finding]:
     for entry in reconcile.repair(store, name):
         candidate = f" version {entry.candidate}" if entry.candidate is not None else ""
         yield _repaired(f"{name}: {entry.action}{candidate} is {entry.status} now; {entry.reason}")
+    entries = reconcile.task_state(store, name).entries
+    if any(standing.disagrees(registered, entries) for registered in versions.list_versions(store, name)):
+        for registered in reconcile.refresh_descriptions(store, name):
+            yield _repaired(f"{name} version {registered.version}: its description says how it stands now")
 
 
 def _repaired(message: str) -> Finding:
@@ -94,10 +109,11 @@ def _safely(what: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 
 def _problem(what: str, error: Exception) -> Finding:
-    """What a user can do about an error; raises one that nobody can do anything about."""
+    """What a user can do about an error; one that nobody foresaw is told with its traceback on stderr."""
     known = error if isinstance(error, SoftpromptError) else failures.unavailable(error, Addresses.from_settings())
     if known is None:
-        raise error
+        traceback.print_exception(error)
+        return problem(what, f"{type(error).__name__}: {failures.first_line(error)}", "report it, with the traceback on stderr")
     return problem(what, known.what, f"{known.where or ''} {known.do or ''}".strip())
 
 
@@ -139,6 +155,8 @@ def _disk() -> Iterator[Finding]:
 def _mlflow(store: Store) -> Iterator[Finding]:
     message = f"{store.addresses.masked_tracking_uri}: {len(_task_names(store))} tasks registered"
     yield ok("mlflow", message)
+    if (note := overview.foreign_note(overview.foreign_models(store))) is not None:
+        yield ok("models", note)
 
 
 def _ledger(store: Store) -> Iterator[Finding]:
@@ -151,6 +169,32 @@ def _ledger(store: Store) -> Iterator[Finding]:
         yield ok("ledger", "says what the aliases say")
 
 
+def _content(store: Store) -> Iterator[Finding]:
+    """Whether the files of versions are those that were registered; behind a server only of versions that have an alias."""
+    checked, healthy = 0, True
+    for registered in versions.list_versions(store):
+        if not registered.aliases and versions.local_folder(store, registered.name, registered.version) is None:
+            continue
+        checked += 1
+        for finding in _damage(store, registered):
+            healthy = False
+            yield finding
+    if healthy:
+        yield ok("files", f"of {checked} versions are those that were registered")
+
+
+def _damage(store: Store, registered: Version) -> Iterator[Finding]:
+    damage = versions.content_problem(store, registered)
+    if damage is None:
+        return
+    name = f"{registered.name} version {registered.version}"
+    roles = f" ({', '.join(registered.aliases)})" if registered.aliases else ""
+    do = "restore its files from a backup; " if registered.aliases else "restore its files from a backup, or prune it"
+    if registered.aliases:
+        do += f"until then `softprompt registry rollback {registered.name}`, or train again with `softprompt run --force`"
+    yield problem("files", f"{name}{roles}: {damage}", do)
+
+
 def _open_decisions(store: Store, name: str) -> Iterator[Finding]:
     state = reconcile.task_state(store, name)
     do = "`softprompt doctor --repair` settles it, and so does the next decision"
@@ -160,6 +204,12 @@ def _open_decisions(store: Store, name: str) -> Iterator[Finding]:
         yield warning("ledger", message, f"if nobody is at work on it: {do}")
     if state.moved_by_hand:
         yield warning("ledger", f"{name}: {state.moved_by_hand}", do)
+    for registered in versions.list_versions(store, name):
+        said = standing.disagrees(registered, state.entries)
+        if said is not None:
+            is_now, _ = standing.standing(registered, state.entries)
+            message = f"{name} version {registered.version}: its description says `{said}`, but it is `{is_now}`"
+            yield warning("ledger", message, "`softprompt doctor --repair` writes it anew, and so does the task's next version")
 
 
 def _task_names(store: Store) -> list[str]:

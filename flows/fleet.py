@@ -40,7 +40,7 @@ def fleet(specs: list[str], force: bool = False, dry_run: bool = False, ray: boo
         return final_state(error.outcome.state_name, str(error), results, failed=True)
     results = run_all(paths, force=force, dry_run=dry_run, ray=ray)
     report(results)
-    counts = Counter(result.outcome.value for result in results)
+    counts = Counter(result.ending for result in results)
     message = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     return final_state(None, message, results, failed=any(result.outcome in FAILURES for result in results))
 

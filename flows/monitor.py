@@ -5,22 +5,23 @@ Nothing is promoted or trained here: what a degraded champion leads to, people o
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 from prefect.states import Completed
 
 from flows.final_states import result_of
-from flows.results import current_flow_run
+from flows.results import current_flow_run, show_markdown
 from softprompt_core.errors import Health
 from softprompt_core.operations.monitor import HealthResult, describe
 from softprompt_core.spec import load_spec
 from softprompt_core.spec.monitor import MonitorSpec
+from softprompt_core.store.failures import first_line
 from tasks.monitoring import check_champion
 
 EVENT = "softprompt.champion."
@@ -49,7 +50,7 @@ def monitor(
     message = ", ".join(f"{result.task}: {result.health.value}" for result in results)
     worst = max((result.health for result in results), key=lambda health: health.exit_code, default=Health.HEALTHY)
     if results:
-        create_markdown_artifact("\n".join(map(describe, results)), key="champion-health", description=message[:200])
+        show_markdown("champion-health", "\n".join(map(describe, results)), message[:200])
     # The flow has done its work whatever it found: a failed state would mean that nobody looked.
     return Completed(name=worst.value.capitalize(), message=message, data=results)
 
@@ -74,7 +75,10 @@ def _check(target: str, changes: dict[str, Any]) -> HealthResult:
         result = check_champion(name, settings, changes, current_flow_run())
     except Exception as error:
         return HealthResult.failed(name, error)
-    _emit(result, spec)
+    try:
+        _emit(result, spec)
+    except Exception as error:  # the verdict is in MLflow, and the other champions are to be looked at
+        print(f"Prefect was not told about {name}: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
     return result
 
 

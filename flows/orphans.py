@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flows.findings import Finding, ok, warning
 from softprompt_core import settings
+from softprompt_core.decisions import settle
 from softprompt_core.store import metric_buffer, processes, registration, runs, tags, versions
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import Store
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _REPAIR = "`softprompt doctor --repair`"
 _HEARTBEAT = "prefect.flow-run.heartbeat"
+_LONG = timedelta(hours=6)  # no decision takes so long after a registration
 _SILENCE = timedelta(minutes=10)  # heartbeats come every three minutes at most
 
 
@@ -55,7 +57,7 @@ def dead_runs(store: Store) -> Iterator[Finding]:
 
 
 def unfinished_versions(store: Store) -> Iterator[Finding]:
-    """Versions whose registration broke off, and newest versions that nobody decided about."""
+    """Versions whose registration broke off, and versions that nobody will decide about."""
     healthy = True
     for incomplete in registration.incomplete_versions(store):
         healthy = False
@@ -63,17 +65,21 @@ def unfinished_versions(store: Store) -> Iterator[Finding]:
         message = f"{where}: its registration broke off (run {incomplete.run_id}); no command sees it"
         do = f"{_REPAIR} deletes it, and so does the task's next registration"
         yield warning("registered", message, do)
-    newest: dict[str, versions.Version] = {}
-    for version in versions.list_versions(store):
-        newest.setdefault(version.name, version)
-    for name, version in newest.items():
-        if tags.OUTCOME not in version.tags and runs.has_ended(store, version.run_id):
+    for version in versions.undecided(store):
+        if runs.has_ended(store, version.run_id):
             healthy = False
-            message = f"{name} version {version.version} is undecided: its run {version.run_id} broke off after registration"
-            do = "run the task again: nothing is trained, a new version is decided about"
+            message = f"{version.name} version {version.version} is undecided: {settle.why_undecided(store, version)}"
+            do = f"run the task again, which decides about it; or {_REPAIR} decides on the stored evidence, or withdraws it"
+            yield warning("registered", message, do)
+        elif datetime.now(UTC) - version.created > _LONG:
+            healthy = False
+            run = runs.find(store, version.run_id)
+            process = processes.describe(run.data.tags.get(tags.PROCESS, "") if run else "")
+            message = f"{version.name} version {version.version} is undecided since {_time(version.created)}; its run is RUNNING"
+            do = f"look after {process}; if it is gone, end the run {version.run_id} in MLflow, then {_REPAIR}"
             yield warning("registered", message, do)
     if healthy:
-        yield ok("registered", "no version is half made")
+        yield ok("registered", "no version is half made or undecided")
 
 
 def lost_flow_runs(store: Store) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect import runtime
@@ -38,16 +38,25 @@ def current_flow_run() -> FlowRun | None:
 
 
 def state_name(result: LifecycleResult) -> str:
-    """``Promoted``, ``Awaiting approval``, … or ``Dry run: Promoted``."""
+    """``Promoted``, ``Awaiting approval``, …, ``Unchanged (rejected)`` or ``Dry run: Promoted``."""
     assert isinstance(result.outcome, Outcome)  # a flow that ends has one
-    return f"{_DRY_RUN if result.dry_run else ''}{result.outcome.state_name}"
+    return f"{_DRY_RUN if result.dry_run else ''}{result.ending.replace('_', ' ').capitalize()}"
 
 
 def read_state_name(name: str | None) -> tuple[Outcome | None, bool]:
     """The outcome that a state's name tells, and whether it was a dry run; no outcome for names that are not ours."""
-    outcome_name = (name or "").removeprefix(_DRY_RUN)
+    outcome_name, _, _ = (name or "").removeprefix(_DRY_RUN).partition(" (")
     outcome = next((outcome for outcome in Outcome if outcome.state_name == outcome_name), None)
-    return outcome, outcome_name != (name or "")
+    return outcome, (name or "").startswith(_DRY_RUN)
+
+
+def read_stands_for(name: str | None) -> Outcome | None:
+    """The decision that ``unchanged`` stands for, where the state's name tells it."""
+    outcome, _ = read_state_name(name)
+    if outcome is not Outcome.UNCHANGED:
+        return None
+    _, _, verdict = (name or "").rstrip(")").partition(" (")
+    return next((each for each in Outcome if each.value.replace("_", " ") == verdict), Outcome.PROMOTED)
 
 
 def publish(result: LifecycleResult) -> None:
@@ -64,6 +73,11 @@ def show_link(key: str, link: str, link_text: str, description: str) -> None:
 def show_markdown(key: str, text: str, description: str) -> None:
     """Attach a page to the flow run that this is called in."""
     _attach(lambda: create_markdown_artifact(text, key=key, description=description))
+
+
+def show_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
+    """Attach a table to the flow run that this is called in."""
+    _attach(lambda: create_table_artifact(rows, key=key, description=description))
 
 
 def published(client: SyncPrefectClient, flow_run: UUID) -> LifecycleResult | None:

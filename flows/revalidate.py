@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.final_states import result_of
-from flows.results import current_flow_run
-from softprompt_core.errors import Validity
+from flows.results import current_flow_run, show_table
+from softprompt_core.errors import SoftpromptError, Validity
 from softprompt_core.operations.revalidate import Revalidation
 from softprompt_core.spec import BaseModelSpec, load_spec, spec_files
 from softprompt_core.store import tags, versions
@@ -34,8 +33,10 @@ def revalidate(targets: list[str] | None = None, base: str | None = None, revisi
     results = [_revalidate(target, other_base) for target in _expand(targets)]
     counts = Counter(result.validity for result in results)
     message = ", ".join(f"{counts[validity]} {validity.value}" for validity in Validity if counts[validity]) or "no champion"
-    table = [dict(task=r.task, champion=r.version, validity=r.validity.value, reason=r.reason) for r in results]
-    create_table_artifact(table or [{"task": "–"}], key="revalidation", description=message)
+    table: list[dict[str, Any]] = [
+        dict(task=r.task, champion=r.version, validity=r.validity.value, reason=r.reason) for r in results
+    ]
+    show_table("revalidation", table or [{"task": "–"}], message)
     return Completed(name="Revalidated", message=message, data=results)
 
 
@@ -45,22 +46,29 @@ def run_revalidation(targets: list[str], base: str | None, revision: str | None)
     return results
 
 
-def _expand(targets: list[str] | None) -> list[str | Path]:
-    """Names of tasks, and spec files; without targets every task that has a champion."""
+def _expand(targets: list[str] | None) -> list[str | Path | SoftpromptError]:
+    """Names of tasks, spec files, and what is wrong with a folder; without targets every task that has a champion."""
     if not targets:
         return [version.name for version in versions.list_versions(Store.connect()) if tags.CHAMPION in version.aliases]
-    expanded: list[str | Path] = []
+    expanded: list[str | Path | SoftpromptError] = []
     for target in targets:
         path = Path(target)
-        if path.is_dir():
-            expanded += spec_files(path)
+        try:
+            files = spec_files(path) if path.is_dir() else None
+        except SoftpromptError as error:  # an empty folder does not stop the others
+            expanded.append(error)
+            continue
+        if files is not None:
+            expanded += files
         else:
             expanded.append(path if path.suffix in (".yaml", ".yml") or path.is_file() else target)
     return expanded
 
 
-def _revalidate(target: str | Path, base: BaseModelSpec | None) -> Revalidation:
+def _revalidate(target: str | Path | SoftpromptError, base: BaseModelSpec | None) -> Revalidation:
     """Whatever is wrong with one champion or its spec does not stop the others."""
+    if isinstance(target, SoftpromptError):
+        return Revalidation.failed(Path(target.where or "?").name, target)
     name = target.stem if isinstance(target, Path) else target
     try:
         spec = load_spec(target) if isinstance(target, Path) else None

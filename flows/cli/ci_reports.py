@@ -19,7 +19,7 @@ SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
 _FAILURES = (Outcome.REJECTED,)
 _SKIPPED = (Outcome.AWAITING_APPROVAL, NoOutcome.TRIGGERED)
-_PASSED = (Outcome.PROMOTED, Outcome.UNCHANGED)
+_PASSED = (Outcome.PROMOTED, Outcome.UNCHANGED)  # a result of `unchanged` is judged by the version that it stands for
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -52,8 +52,8 @@ def require_writable(path: Path, option: str) -> None:
 
 
 def junit(results: Sequence[LifecycleResult]) -> str:
-    """JUnit XML, one test case a task: rejected is a failure with the gates' reasons, awaiting approval is skipped, promoted and
-    unchanged pass, all else is an error."""
+    """JUnit XML, one test case a task: rejected is a failure with the gates' reasons, awaiting approval is skipped, promoted
+    passes, unchanged is what it stands for, all else is an error."""
     suite = ElementTree.Element("testsuite", name="softprompt", tests=str(len(results)))
     counts = {"failure": 0, "error": 0, "skipped": 0}
     for result in results:
@@ -67,7 +67,7 @@ def junit(results: Sequence[LifecycleResult]) -> str:
             continue
         counts[kind] += 1
         first = _xml(f"{result.label}: {result.reason}".splitlines()[0])
-        ElementTree.SubElement(case, kind, type=result.outcome.value, message=first).text = text
+        ElementTree.SubElement(case, kind, type=result.verdict.value, message=first).text = text
     for kind, attribute in {"failure": "failures", "error": "errors", "skipped": "skipped"}.items():
         suite.set(attribute, str(counts[kind]))
     suite.set("time", f"{sum(result.seconds for result in results):.1f}")
@@ -78,9 +78,9 @@ def junit(results: Sequence[LifecycleResult]) -> str:
 
 
 def _junit_kind(result: LifecycleResult) -> str | None:
-    if result.outcome in _PASSED:
+    if result.verdict in _PASSED:
         return None
-    return "failure" if result.outcome in _FAILURES else "skipped" if result.outcome in _SKIPPED else "error"
+    return "failure" if result.verdict in _FAILURES else "skipped" if result.verdict in _SKIPPED else "error"
 
 
 def _xml(text: str) -> str:

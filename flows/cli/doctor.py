@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from typing import Annotated
 
 import typer
@@ -43,7 +44,10 @@ def doctor(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Check versions, stores, base model and disk; say what to do about each problem. Exits 50 if something is wrong."""
+    """Check versions, stores, base model and disk; say what to do about each finding.
+
+    Exits 0 and says `ok` if there is nothing to look at, else 50.
+    """
     from flows import doctor as checks
     from flows.cli.output import print_json, print_table
 
@@ -56,10 +60,12 @@ def doctor(
         for finding in findings:
             if finding.do:
                 print(f"{marks[finding.status]} {finding.what}: {finding.do}")
-    if any(finding.status == "problem" for finding in findings):
-        raise typer.Exit(50)
+    found = Counter(finding.status for finding in findings)
     if not json:
-        print("ok")
+        counts = [f"{found[kind]} {kind}{'s' if found[kind] > 1 else ''}" for kind in ("problem", "warning") if found[kind]]
+        print(", ".join(counts) or "ok")
+    if found["problem"] or found["warning"]:
+        raise typer.Exit(50)
 
 
 def schema(json: Json = True) -> None:

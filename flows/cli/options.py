@@ -20,7 +20,7 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Train, evaluate and decide, but register nothing and move no alias; MLflow is only read."),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit 10 when nothing has changed.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit 10 in place of 0 when nothing has changed.")]
 Junit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, one test case a task.")]
 GithubSummary = Annotated[
     bool,

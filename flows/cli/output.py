@@ -46,7 +46,7 @@ def print_results(results: Sequence[LifecycleResult]) -> None:
     rows = [
         (
             result.task,
-            result.outcome.value,
+            result.ending,
             f"v{result.version}" if result.version else NONE,
             *(_score(result.scores.get(scorer)) for scorer in ("candidate", "champion", "hard_prompt", "majority")),
             f"{result.size_bytes / 1000:.0f} kB" if result.size_bytes else NONE,

@@ -52,8 +52,8 @@ def run(
 ) -> None:
     """Bring tasks up to date: train, evaluate, register and let the gates decide.
 
-    The exit code is the outcome's (promoted and unchanged 0, rejected 20, awaiting_approval 30, invalid 40, diverged 41,
-    unavailable 50); with several specs the largest. With --wait also: cancelled 60, timed_out 124.
+    The exit code is the outcome's (promoted 0, rejected 20, awaiting_approval 30, invalid 40, diverged 41, unavailable 50;
+    unchanged that of the version that stands); with several specs the largest. With --wait also: cancelled 60, timed_out 124.
     """
     from softprompt_core.errors import InvalidInput
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,11 +33,14 @@ def status(
     """How the tasks stand, from MLflow alone: champion and its age, last outcome, next scheduled run, approval, health."""
     from flows.cli.output import print_json, print_table
     from softprompt_core.operations.status import fleet_status
+    from softprompt_core.store import overview
     from softprompt_core.store.connection import Store
 
     now = datetime.now(UTC)
     store = Store.connect()
     tasks = fleet_status(store, names or (), now)
+    if (note := overview.foreign_note(overview.foreign_models(store))) is not None:
+        print(f"! {note}", file=sys.stderr)
     if html is not None:
         _write(html, tasks, store.addresses.masked_tracking_uri, now)
     if json:

@@ -17,7 +17,7 @@ from prefect.states import Cancelling
 from prefect.utilities.urls import url_for
 
 from flows.remote.server import Server, address
-from flows.results import mlflow_link, published, read_state_name
+from flows.results import mlflow_link, published, read_stands_for, read_state_name
 from softprompt_core.errors import InvalidInput, NoOutcome, Outcome
 from softprompt_core.lifecycle.result import LifecycleResult
 
@@ -100,7 +100,7 @@ class Run:
         if outcome is not None:
             if details is not None and details.outcome is outcome:
                 return details.model_copy(update={"prefect_url": self.url})
-            return self.result(outcome, reason)
+            return self.result(outcome, reason).model_copy(update={"stands_for": read_stands_for(state.name)})
         if state.type is StateType.CANCELLED:
             return self.result(NoOutcome.CANCELLED, _OVERLAPPED if _LIMIT_REACHED in reason else reason)
         return self.result(Outcome.UNAVAILABLE, f"the run ended as {state.name}: {reason}")

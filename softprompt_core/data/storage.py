@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 from softprompt_core.data.report import DataReport
 from softprompt_core.data.task_data import SPLITS, Example, TaskData
 from softprompt_core.errors import InvalidInput
+from softprompt_core.json_files import replacing
 
 _REST = "data.json"
 _EXAMPLE = TypeAdapter(Example)
@@ -41,13 +42,11 @@ def share_task_data(saved: Path, folder: Path) -> None:
     """Put what ``save_task_data`` wrote into another folder as well, where the file system allows it without taking space."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*(f"{split}.jsonl" for split in SPLITS), _REST):
-        partial = folder / f"{name}.partial"
-        partial.unlink(missing_ok=True)
-        try:
-            os.link(saved / name, partial)
-        except OSError:
-            shutil.copyfile(saved / name, partial)
-        partial.replace(folder / name)
+        with replacing(folder / name) as partial:
+            try:
+                os.link(saved / name, partial)
+            except OSError:
+                shutil.copyfile(saved / name, partial)
 
 
 def load_task_data(folder: Path) -> TaskData:
@@ -66,10 +65,8 @@ def load_task_data(folder: Path) -> TaskData:
 
 def _write(path: Path, text: str) -> None:
     # Replaced, never written into: another folder may share the file, and another process may be reading it.
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _examples(path: Path) -> tuple[Example, ...]:

@@ -42,7 +42,6 @@ def review(store: Store, name: str, version: int, verb: Verb, *, by: str, reason
     Raises:
         InvalidInput: nobody's name or no reason; no such version; it cannot be decided about in this way, or no more;
             the gates must run again and what they need is not there any more.
-        ChampionMoved: the champion kept moving while the gates ran.
         Unavailable: MLflow, a version's files or the base model cannot be reached, or somebody else keeps deciding.
     """
     person = _Person(store, recording.require_name(by, name), recording.require_reason(reason, name))
@@ -51,7 +50,7 @@ def review(store: Store, name: str, version: int, verb: Verb, *, by: str, reason
         "reject": lambda: person.reject(name, version),
         "promote": lambda: person.promote(name, version, override=override),
     }
-    return recording.with_current_champion(actions[verb])
+    return recording.with_current_champion(store, name, actions[verb])
 
 
 class _Person:

@@ -104,7 +104,7 @@ def assess(results: EvaluationResults, policy: Policy, inputs: Mapping[str, str]
         KeyError: there is neither a champion nor a hard prompt to compare with.
         ValueError: the reference answered other rows than the candidate.
     """
-    scorers = Scorers(results.candidate, results.champion, results.baselines, results.facts)
+    scorers = Scorers(results.candidate, results.champion, results.baselines, results.facts, results.champion_problem)
     metrics = {name: scorers.metrics(name) for name in results.scorers()}
     decision, reference = apply_gates(scorers, policy), metrics[results.reference]
     changed = changed_answers(reference.predictions, results.candidate, inputs)

@@ -21,6 +21,7 @@ def decide(
     policy: Policy,
     baselines: Mapping[str, Predictions] = _NO_BASELINES,
     facts: Mapping[str, float] = _NO_FACTS,
+    champion_problem: str | None = None,
 ) -> Decision:
     """Check every gate of the policy; promotion needs all to pass.
 
@@ -33,8 +34,9 @@ def decide(
         policy: gates and approval.
         baselines: ``hard_prompt`` and ``majority`` on the same rows.
         facts: numbers about the candidate itself (``softprompt_core.spec.gates.FACTS``); a gate on a missing one fails.
+        champion_problem: why the champion has no answers.
     """
-    return apply_gates(Scorers(candidate, champion, baselines, facts), policy)
+    return apply_gates(Scorers(candidate, champion, baselines, facts, champion_problem), policy)
 
 
 def apply_gates(scorers: Scorers, policy: Policy) -> Decision:

@@ -28,6 +28,7 @@ class Scorers:
         champion: None for a first version.
         baselines: name → answers.
         facts: numbers about the candidate (``softprompt_core.spec.gates.FACTS``).
+        champion_problem: why the champion has no answers; every gate against it fails with these words.
     """
 
     def __init__(
@@ -36,14 +37,18 @@ class Scorers:
         champion: Predictions | None,
         baselines: Mapping[str, Predictions],
         facts: Mapping[str, float],
+        champion_problem: str | None = None,
     ) -> None:
         self.candidate = PredictionMetrics(candidate)
         self.has_champion = champion is not None
         self._champion, self._baselines, self._facts = champion, baselines, facts
+        self._champion_problem = champion_problem
         self._metrics = {"candidate": self.candidate}
 
     def metrics(self, name: str) -> PredictionMetrics:
         """The metrics of ``candidate``, ``champion`` or a baseline. Raises CannotCheck where it was not evaluated."""
+        if name == "champion" and self._champion_problem is not None:
+            raise CannotCheck(f"the champion could not be scored: {' '.join(self._champion_problem.split())}")
         if name not in self._metrics:
             predictions = self._champion if name == "champion" else self._baselines.get(name)
             if predictions is None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from softprompt_core.errors import InvalidInput
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.store import versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.failures import first_line, is_disk_full, is_transient
 from softprompt_core.store.tags import CHAMPION
+from softprompt_core.store.versions import Version
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,16 @@ def _fetch(task: ResolvedTask, store: Store) -> Champion | None:
     champion = versions.by_alias(store, task.name, CHAMPION)
     if champion is None:
         return None
-    folder = task.workspace.champion(champion.version)
+    return with_files(store, champion, task.workspace.champion(champion.version))
+
+
+def with_files(store: Store, version: Version, to: Path) -> Champion:
+    """A version with its files below ``to``, or with the problem that they have. Raises what says that MLflow does not answer."""
+    shutil.rmtree(to, ignore_errors=True)
     try:
-        return Champion(champion.version, versions.download(store, task.name, champion.version, folder))
+        return Champion(version.version, versions.download(store, version.name, version.version, to))
     except Exception as error:
         if is_transient(error) or is_disk_full(error):
             raise
-        problem = f"the files of version {champion.version} cannot be read: {first_line(error)}"
-        return Champion(champion.version, folder, problem)
+        why = error.what if isinstance(error, InvalidInput) else f"its files cannot be read: {first_line(error)}"
+        return Champion(version.version, to, f"version {version.version}: {why}")

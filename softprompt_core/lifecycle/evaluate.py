@@ -37,7 +37,7 @@ def evaluate(task: ResolvedTask, candidate: Path, champion: Champion | None = No
     answers = scorer.soft(prompt, "candidate")
     of_champion, problem = None, None
     if champion is not None:
-        of_champion, problem = champion_answers(task.spec, scorer, data, champion)
+        of_champion, problem = champion_answers(task.spec, scorer, champion)
     hard_prompt, baselines = score_baselines(base, task.spec, data, answers)
     seeds = _seed_scores(task, scorer, candidate, answers)
     return EvaluationResults(
@@ -62,20 +62,22 @@ def score_baselines(
     return template, baselines
 
 
-def champion_answers(spec: PromptSpec, scorer: Scorer, data: TaskData, champion: Champion) -> tuple[Predictions, str | None]:
-    """The champion's answers to the candidate's rows, on the champion's own base; or none at all, and why.
-
-    A gate that compares with answers to no rows fails, and says so.
-    """
+def no_answers(spec: PromptSpec, labels: tuple[str, ...]) -> Predictions:
+    """Those of a champion that cannot be scored. A gate that compares with answers to no rows fails, and says so."""
     slices: dict[str, tuple[bool, ...]] = {name: () for name in spec.data.slices}
-    none = Predictions(scorer="champion", ids=(), gold=(), predicted=(), loss=(), slices=slices, labels=data.labels)
+    return Predictions(scorer="champion", ids=(), gold=(), predicted=(), loss=(), slices=slices, labels=labels)
+
+
+def champion_answers(spec: PromptSpec, scorer: Scorer, champion: Champion) -> tuple[Predictions, str | None]:
+    """The champion's answers to the scorer's rows, on the champion's own base; or none at all, and why."""
+    none = no_answers(spec, scorer.labels)
     if champion.problem is not None:
         return none, champion.problem
     try:
         prompt = SoftPrompt.load(champion.folder / FILE_NAME)
         if prompt.base.fingerprint != scorer.base.identity.fingerprint:
             base = load_base(load_spec(champion.folder / SPEC_FILE).base_model)
-            scorer = Scorer(base, spec, data.splits["test"], data.labels)
+            scorer = Scorer(base, spec, scorer.examples, scorer.labels)
         return scorer.soft(prompt, "champion"), None
     except SoftpromptError as error:
         return none, str(error)

@@ -14,6 +14,7 @@ class LifecycleResult(BaseModel):
 
     Attributes:
         outcome: of a lifecycle that was followed from elsewhere it may not be known.
+        stands_for: of ``unchanged``, what was decided about the version that stands: promoted, rejected or awaiting approval.
         metric: the headline metric of ``scores``.
         scores: candidate, champion, hard_prompt, majority → headline metric on the test rows.
         gates: the gates' report, a line each.
@@ -35,19 +36,33 @@ class LifecycleResult(BaseModel):
     seconds: float = 0.0
     gates: tuple[str, ...] = ()
     dry_run: bool = False
+    stands_for: Outcome | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def exit_code(self) -> int:
-        return self.outcome.exit_code
+        return self.verdict.exit_code
+
+    @property
+    def verdict(self) -> Outcome | NoOutcome:
+        """What CI is to make of it: the outcome, or for ``unchanged`` that of the version that stands."""
+        return self.stands_for or self.outcome
+
+    @property
+    def ending(self) -> str:
+        """``promoted``, ``unchanged``, or, where the version that stands was not promoted, ``unchanged (rejected)``."""
+        stands = self.stands_for not in (None, Outcome.PROMOTED)
+        return f"{self.outcome.value} ({self.verdict.value})" if stands else self.outcome.value
 
     @property
     def label(self) -> str:
         """The outcome as a command's last line says it."""
-        return f"dry run: {self.outcome.value}" if self.dry_run else self.outcome.value
+        return f"dry run: {self.ending}" if self.dry_run else self.ending
 
 
 def exit_code(results: Sequence[LifecycleResult], *, strict: bool = False) -> int:
-    """Exit code of one or several lifecycles: the largest of their codes. ``strict`` makes ``unchanged`` exit 10."""
-    codes = [10 if strict and result.outcome is Outcome.UNCHANGED else result.exit_code for result in results]
+    """Exit code of one or several lifecycles: the largest of their codes. ``strict`` makes an ``unchanged`` of 0 exit 10."""
+    codes = [
+        10 if strict and result.outcome is Outcome.UNCHANGED and not result.exit_code else result.exit_code for result in results
+    ]
     return max(codes, default=0)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from softprompt_core.errors import Outcome, SoftpromptError
 from softprompt_core.gates import Assessment
+from softprompt_core.lifecycle.adopt import Begun, adopt, adoptable, left_undecided, settle_what_broke_off, withdraw_others
 from softprompt_core.lifecycle.champion import Champion, fetch_champion
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.result import LifecycleResult
@@ -32,7 +33,9 @@ from softprompt_core.store import flushing, runs, tags, versions
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import Store
 from softprompt_core.store.failures import unavailable
+from softprompt_core.store.ledger.reconcile import refresh_descriptions, task_state
 from softprompt_core.store.ledger.recording import with_current_champion
+from softprompt_core.store.ledger.standing import disagrees, write_standing
 from softprompt_core.store.versions import Version
 
 T = TypeVar("T")
@@ -59,13 +62,16 @@ def run_task(
     """
     began = time.monotonic()
     steps, name = steps or Steps(), task_name(spec)
+    task: ResolvedTask | None = None
     try:
         spec = read_spec(spec)
         name = spec.name
         store = store or Store.connect()
+        versions.require_ours(store, name)
         if not dry_run:
             with suppress(Exception):  # what earlier runs could not tell MLflow is kept; an outage is noticed where it matters
                 flushing.flush_all(store)
+                settle_what_broke_off(store, name)
         task = steps.resolve(spec)
         result = None if force else find_unchanged(task, store)
         if result is None:
@@ -73,6 +79,9 @@ def run_task(
     except Exception as error:
         outcome, reason = outcome_of(error, store.addresses if store else None)
         result = LifecycleResult(task=name, outcome=outcome, reason=reason)
+    finally:
+        if task is not None:
+            task.workspace.clear()
     url = flow_run.url if flow_run else None
     return result.model_copy(update=dict(seconds=round(time.monotonic() - began, 1), prefect_url=url, dry_run=dry_run))
 
@@ -92,17 +101,19 @@ def read_spec(spec: PromptSpec | Mapping[str, Any] | str | Path) -> PromptSpec:
 
 
 def find_unchanged(task: ResolvedTask, store: Store) -> LifecycleResult | None:
-    """The result of a task that has nothing to do; None for one that a lifecycle must look at."""
+    """The result of a task that has nothing to do, which carries what was decided about the version that stands; None for a task
+    that a lifecycle must look at."""
     last = versions.last_decided(store, task.name)
-    if last is None:
+    if last is None or last.decision is None:  # a tag that somebody has changed is no decision
         return None
     if last.tags.get(tags.FINGERPRINT) != task.fingerprints.all:
         print(f"{task.name}: {_what_changed(task, last)} since version {last.version}", file=sys.stderr, flush=True)
         return None
-    decided = last.tags.get(tags.OUTCOME, "decided")
+    decided = ", ".join(filter(None, (last.decision.value.replace("_", " "), last.tags.get(tags.WITHDRAWN))))
     return LifecycleResult(
         task=task.name,
         outcome=Outcome.UNCHANGED,
+        stands_for=last.decision,
         reason=f"data, spec, base model and library are those of version {last.version} ({decided}); nothing was trained",
         version=last.version,
         run_id=last.run_id,
@@ -143,9 +154,12 @@ def _run(task: ResolvedTask, store: Store, steps: Steps, flow_run: FlowRun | Non
     """Everything that is recorded; the MLflow run is closed with an outcome whatever happens."""
     champion = fetch_champion(task, store)
     steps.check(task, champion)
-    run = steps.open_run(task, store, flow_run)
+    left = store.retry(lambda: left_undecided(store, task.name))
+    begun = _adopted(task, store, steps, champion, left, flow_run) or Begun(steps.open_run(task, store, flow_run))
+    run = begun.run
     try:
-        version, assessment = _decided(task, store, steps, champion, run, flow_run)
+        version, assessment = _decided(task, store, steps, champion, begun, flow_run)
+        _if_answered(store, lambda: withdraw_others(store, left, version))
         return _concluded(task, store, run, version, assessment, flow_run)
     except Exception as error:
         outcome, reason = outcome_of(error, store.addresses)
@@ -157,20 +171,37 @@ def _run(task: ResolvedTask, store: Store, steps: Steps, flow_run: FlowRun | Non
         raise
 
 
+def _adopted(
+    task: ResolvedTask,
+    store: Store,
+    steps: Steps,
+    champion: Champion | None,
+    left: Sequence[Version],
+    flow_run: FlowRun | None,
+) -> Begun | None:
+    """An earlier run of the same inputs that came as far as a version. Its training is finished, or is repeated here."""
+    if not adoptable(task, left):
+        return None
+    candidate = best_seed(steps.train(task, store, None, champion))
+    return store.retry(lambda: adopt(task, store, left, candidate, flow_run))
+
+
 def _decided(
     task: ResolvedTask,
     store: Store,
     steps: Steps,
     champion: Champion | None,
-    run: TrackedRun,
+    begun: Begun,
     flow_run: FlowRun | None,
 ) -> tuple[Version, Assessment]:
     """Train, evaluate, register and decide; the gates look again when the champion moves meanwhile."""
-    seeds = steps.train(task, store, run, champion)
+    run, version = begun.run, begun.version
+    seeds = steps.train(task, store, run if version is None else None, champion)
     candidate = best_seed(seeds)
-    steps.log_training(task, store, run, seeds, candidate)
+    if version is None:
+        steps.log_training(task, store, run, seeds, candidate)
     results = steps.evaluate(task, candidate, champion)
-    version = steps.register(task, store, run, candidate, flow_run)
+    version = version or steps.register(task, store, run, candidate, flow_run)
     champion_moved = False
 
     def attempt() -> Assessment:
@@ -184,7 +215,7 @@ def _decided(
         steps.decide(task, store, version, assessment)
         return assessment
 
-    return version, with_current_champion(attempt)
+    return version, with_current_champion(store, task.name, attempt)
 
 
 def _concluded(
@@ -193,7 +224,7 @@ def _concluded(
     """Describe what was decided and close the run. The decision stands, whether MLflow answers from here on or not."""
     decision = assessment.decision
     description = describe_version(task, assessment, run, flow_run)
-    _if_answered(store, lambda: store.client.update_model_version(task.name, str(version.version), description))
+    _if_answered(store, lambda: _describe(store, version, description))
     link = version_link(store, version)
     words = describe_run(task, decision.outcome, decision.verdict, assessment=assessment, version_link=link, flow_run=flow_run)
     close_run(task.name, store, run, runs.ending(decision.outcome, words))
@@ -201,6 +232,15 @@ def _concluded(
     return _result(task, assessment).model_copy(
         update=dict(version=version.version, run_id=run.id, run_url=run.url, size_bytes=size)
     )
+
+
+def _describe(store: Store, version: Version, description: str) -> None:
+    """The words on the version, by what was decided up to now; and on others that stand otherwise by now, as one that nobody
+    approved in time."""
+    ledger = task_state(store, version.name).entries
+    write_standing(store, version.name, version.version, ledger, description)
+    if any(disagrees(each, ledger) for each in versions.list_versions(store, version.name)):
+        refresh_descriptions(store, version.name)
 
 
 def _result(task: ResolvedTask, assessment: Assessment) -> LifecycleResult:

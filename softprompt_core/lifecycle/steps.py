@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softprompt_core.errors import Outcome
+from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.evaluation.results import EvaluationResults
 from softprompt_core.gates import Assessment
 from softprompt_core.lifecycle.assess import assess
@@ -28,6 +28,7 @@ from softprompt_core.lifecycle.tracking.run import log_evaluation, open_run
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import TrainedSeed
 from softprompt_core.spec import PromptSpec
+from softprompt_core.store import versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.versions import Version
 
@@ -36,8 +37,19 @@ if TYPE_CHECKING:
 
 
 def check_task(task: ResolvedTask, champion: Champion | None) -> None:
-    """Whether a training can start; asked before anything is written to MLflow. Raises as ``lifecycle.train.check``."""
+    """Whether a training can start; asked before anything is written to MLflow.
+
+    Raises:
+        InvalidInput: as ``lifecycle.train.check``; or it starts from the champion, whose files are gone or damaged.
+    """
     from softprompt_core.lifecycle.train import check
+
+    if task.spec.prompt.init == "champion" and champion is not None and champion.problem is not None:
+        raise InvalidInput(
+            f"the champion to start from cannot be used: {champion.problem}",
+            where="prompt.init: champion",
+            do=f"restore its files, roll back (`softprompt registry rollback {task.name}`), or start from `labels`",
+        )
 
     check(task, prompt_file(champion))
 
@@ -80,7 +92,16 @@ def register_candidate(
     task: ResolvedTask, store: Store, run: TrackedRun, candidate: TrainedSeed, flow_run: FlowRun | None
 ) -> Version:
     """Register the candidate as a version. Raises as ``lifecycle.register.register``."""
-    return store.retry(lambda: register(task, store, run.id, candidate.prompt, flow_run))
+    tries = 0
+
+    def register_once() -> Version:
+        nonlocal tries
+        tries += 1
+        # The answer to an earlier try may be what was lost: a second version of one run would be its twin.
+        found = [v for v in versions.undecided(store, task.name) if v.run_id == run.id] if tries > 1 else []
+        return found[0] if found else register(task, store, run.id, candidate.prompt, flow_run)
+
+    return store.retry(register_once)
 
 
 def decide_version(task: ResolvedTask, store: Store, version: Version, assessment: Assessment) -> Outcome:

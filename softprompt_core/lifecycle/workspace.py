@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,4 +40,10 @@ class Workspace:
         return self.folder / f"version-{os.getpid()}"
 
     def champion(self, version: int) -> Path:
-        return self.folder / f"champion-{version}"
+        """Files of a champion; of this process alone as well."""
+        return self.folder / f"champion-{version}-{os.getpid()}"
+
+    def clear(self) -> None:
+        """Delete what is of this process alone."""
+        for folder in (self.version, *self.folder.glob(f"champion-*-{os.getpid()}")):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from softprompt_core.base_model.loading import load_base
-from softprompt_core.decisions.reevaluate import stored_results
+from softprompt_core.decisions.reevaluate import stored_inputs, stored_results
 from softprompt_core.errors import SoftpromptError
 from softprompt_core.evaluation import Predictions, all_metrics
 from softprompt_core.evaluation.changes import ChangedAnswers, changed_answers, same_rows
@@ -115,11 +115,7 @@ def _answers_to_same_rows(
 
 def _inputs(store: Store, version: Version) -> dict[str, str]:
     """Row id → input text, of the test rows that a version was evaluated on."""
-    table = runs.read_json(store, version.run_id, EXAMPLES_FILE)
-    if table is None:
-        return {}
-    id_column, input_column = (table["columns"].index(column) for column in ("id", "input"))
-    return {str(row[id_column]): str(row[input_column]) for row in table["data"]}
+    return stored_inputs(runs.read_json(store, version.run_id, EXAMPLES_FILE))
 
 
 def _metrics(a: Predictions | None, b: Predictions | None) -> dict[str, tuple[float | None, float | None]]:

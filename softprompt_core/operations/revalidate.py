@@ -155,7 +155,7 @@ def _evaluate(
         champion = stored.candidate.model_copy(update=dict(scorer="champion", slices=candidate.slices))
         problem = None
     else:
-        champion, problem = champion_answers(spec, scorer, data, Champion(version.version, folder))
+        champion, problem = champion_answers(spec, scorer, Champion(version.version, folder))
     hard_prompt, baselines = score_baselines(base, spec, data, candidate)
     results = EvaluationResults(
         candidate=candidate,

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from softprompt_core.errors import Health, InvalidInput, Outcome
-from softprompt_core.store import overview, tags
+from softprompt_core.store import overview, tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.overview import TaskOverview
 from softprompt_core.store.versions import Version
@@ -67,6 +67,7 @@ def fleet_status(store: Store, names: Sequence[str] = (), now: datetime | None =
     tasks = {task.name: task for task in overview.overview(store)}
     for name in names:
         if name not in tasks:
+            versions.require_ours(store, name)
             raise InvalidInput("MLflow knows no such task", where=name, do="`softprompt status` shows all")
     now = now or datetime.now(UTC)
     return [_status(store, tasks[name], now) for name in sorted(names or tasks)]

@@ -18,6 +18,7 @@ from softprompt_core.forward import Engine, generate, label_scores
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import BaseModelSpec, PromptSpec, load_spec
 from softprompt_core.spec.data import template_fields
+from softprompt_core.store.content import require_sealed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,9 +40,11 @@ class Predictor:
         """Read a version's folder and load its base (once a process, shared by all versions on it).
 
         Raises:
-            InvalidInput: a damaged folder, or the base is not the one that the prompt was trained on.
+            InvalidInput: the files are not those that were registered, or the base is not the one that the prompt was trained
+                on.
             Unavailable: the base cannot be reached.
         """
+        require_sealed(folder)
         spec = load_spec(folder / SPEC_FILE)
         prompt = SoftPrompt.load(folder / FILE_NAME)
         base_spec, folder_here = spec.base_model, settings.current().base_model

@@ -19,6 +19,7 @@ from torch import Tensor
 from softprompt_core.base_model import BaseIdentity
 from softprompt_core.base_model.loading import BaseModel
 from softprompt_core.errors import Diverged, InvalidInput
+from softprompt_core.json_files import replacing
 
 FILE_NAME = "soft_prompt.safetensors"
 _TENSOR = "soft_prompt"
@@ -86,11 +87,10 @@ class SoftPrompt:
         from safetensors.torch import save_file
 
         meta = dict(format=_FORMAT, position=self.position, base=self.base.model_dump(), task=self.task, labels=list(self.labels))
-        partial = path.with_name(path.name + ".partial")
         text = json.dumps(meta, sort_keys=True, ensure_ascii=False)
         # One entry only: with several the writer's order changes from run to run, and equal prompts would be unequal files.
-        save_file({_TENSOR: self.weights.contiguous()}, partial, metadata={"softprompt": text})
-        partial.replace(path)
+        with replacing(path) as partial:
+            save_file({_TENSOR: self.weights.contiguous()}, partial, metadata={"softprompt": text})
 
     @classmethod
     def load(cls, path: Path) -> SoftPrompt:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 from collections.abc import Iterator
 
 from softprompt_core.errors import Unavailable
@@ -10,6 +12,16 @@ from softprompt_core.settings import masked
 from softprompt_core.store.addresses import Addresses
 
 _TRANSIENT_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+# What MLflow's own errors have where nobody gave them a code: only an answer of its server means it.
+_NO_CODE = "INTERNAL_ERROR"
+_REFUSALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
+# Errors of single files are kept as text.
+_SEVERAL_FILES = "The following failures occurred"
+_OUTAGE_TEXT = re.compile(
+    r"connection ?(error|refused|reset|aborted|broken)|time(d )?out|max retries|could not connect|too many 5|\b50[0234]\b",
+    re.IGNORECASE,
+)
+_NOT_WRITABLE_CODES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 # By module, so that none has to be imported: MLflow over HTTP, its database, files in S3.
 _TRANSPORT_MODULES = ("requests", "urllib3", "sqlalchemy", "psycopg", "boto3", "botocore", "s3transfer")
 _DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,6 +56,23 @@ def unavailable(error: BaseException, addresses: Addresses) -> Unavailable | Non
             where=f"MLflow at {addresses.masked_tracking_uri}",
             do=f"start it again (and its database, and where it keeps files), {_RUN_AGAIN}; `softprompt doctor` says what waits",
         )
+    return _refused(error, addresses)
+
+
+def _refused(error: BaseException, addresses: Addresses) -> Unavailable | None:
+    """What waiting does not help against, and a person can: files that may not be written, a user who may not do it."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in _NOT_WRITABLE_CODES:
+            do = f"make it writable for this user, or choose another place for the files, {_RUN_AGAIN}"
+            where = str(cause.filename) if cause.filename else None
+            return Unavailable(f"cannot be used: {os.strerror(cause.errno)}", where=where, do=do)
+        if getattr(cause, "error_code", None) in _REFUSALS or _status(cause) in (401, 403):
+            do = "give it a user who may: MLFLOW_TRACKING_USERNAME and …_PASSWORD, or the keys of its storage"
+            where = f"MLflow at {addresses.masked_tracking_uri}"
+            return Unavailable(f"refuses this user: {first_line(cause)}", where=where, do=do)
+        if str(cause).startswith(_SEVERAL_FILES):
+            do = "look after MLflow's artifact store; `softprompt doctor` says which versions have lost files"
+            return Unavailable(f"files cannot be read: {first_line(cause)}", where="MLflow's artifact store", do=do)
     return None
 
 
@@ -57,7 +86,8 @@ def is_missing(error: BaseException) -> bool:
 
 def first_line(error: BaseException) -> str:
     """The message of an error, short enough to be quoted and without passwords."""
-    line = (masked(str(error)).strip().splitlines() or [type(error).__name__])[0]
+    lines = masked(str(error)).strip().splitlines() or [type(error).__name__]
+    line = lines[-1] if lines[0].startswith(_SEVERAL_FILES) else lines[0]
     if "Connection refused" in line or "NewConnectionError" in line:
         return "connection refused"
     if "too many 5" in line:  # of MLflow's client after its own tries: too many 500 error responses
@@ -68,11 +98,25 @@ def first_line(error: BaseException) -> str:
 def _is_from_mlflow(error: BaseException) -> bool:
     for cause in _causes(error):
         code = getattr(cause, "error_code", None)
+        kinds = type(cause).__mro__
         if isinstance(code, str):  # MLflow's own error is the most precise
-            return code in _TRANSIENT_CODES
-        if any(kind.__module__.partition(".")[0] in _TRANSPORT_MODULES for kind in type(cause).__mro__):
-            return True
+            if code != _NO_CODE or any(kind.__name__ == "RestException" for kind in kinds):
+                return code in _TRANSIENT_CODES
+            if str(cause).startswith(_SEVERAL_FILES):
+                return bool(_OUTAGE_TEXT.search(str(cause)))
+        elif any(kind.__module__.partition(".")[0] in _TRANSPORT_MODULES for kind in kinds):
+            status = _status(cause)
+            return status is None or status >= 500 or status in (408, 425, 429)
     return False
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of an answer that an error of requests or of S3 holds."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status if isinstance(status, int) else None
 
 
 def _tells_of_full_disk(text: str) -> bool:

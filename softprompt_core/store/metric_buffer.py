@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
+from softprompt_core.json_files import replacing
 from softprompt_core.store import processes
 from softprompt_core.store.addresses import Addresses
 
@@ -199,10 +200,8 @@ class MetricBuffer:
 
     def _write_note(self, note: _Note) -> None:
         # Lost, it costs no more than that rows are sent once more.
-        with suppress(OSError):
-            partial = self._note_path.with_suffix(f".{threading.get_ident()}.partial")
+        with suppress(OSError), replacing(self._note_path) as partial:
             partial.write_text(note.model_dump_json(exclude_defaults=True), encoding="utf-8")
-            partial.replace(self._note_path)
 
 
 def buffers(addresses: Addresses) -> list[MetricBuffer]:

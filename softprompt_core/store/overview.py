@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 
+_NAMED = 5
+
+
 @dataclass(frozen=True)
 class HealthNote:
     """The last result of ``softprompt monitor`` about a task's champion. ``at`` is UTC, as written."""
@@ -80,6 +83,20 @@ def overview(store: Store) -> list[TaskOverview]:
     unfinished = _unfinished(store)
     names = sorted(models.keys() | unfinished.keys())
     return [_task(name, models.get(name), versions.get(name, ()), unfinished.get(name)) for name in names]
+
+
+def foreign_models(store: Store) -> list[str]:
+    """Names of registered models that this project did not make: no task can have them."""
+    unknown = [model.name for model in _models(store) if TASK not in model.tags and model.name != LOCKS]
+    ours = {version.name for version in list_versions(store)} if unknown else set()
+    return [name for name in unknown if name not in ours]
+
+
+def foreign_note(names: Sequence[str]) -> str | None:
+    """``foreign_models`` in a sentence; None without any."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    listed = f"{', '.join(names[:_NAMED])}{more}"
+    return f"registered models that are not of this project, so that no task can have their names: {listed}" if names else None
 
 
 def health_notes(store: Store) -> dict[str, HealthNote]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from softprompt_core.errors import Unavailable
 from softprompt_core.fingerprint import file_digest
 from softprompt_core.store.connection import Store
-from softprompt_core.store.content import content_fingerprint, retarget
+from softprompt_core.store.content import CONTENT_KEY, content_fingerprint, retarget, seal
 from softprompt_core.store.runs import has_ended
 from softprompt_core.store.tags import (
     CONTENT_FINGERPRINT,
@@ -73,6 +73,7 @@ def register(
     def save(logged: LoggedModel, scratch: Path) -> Path:
         # MLflow keeps the folder's own name, and `download` must find it again.
         staged, saved = shutil.copytree(model.folder, scratch / ARTIFACT), scratch / "model"
+        digest = seal(staged)
         model_id = logged.model_id
         with _SAVING:
             save_model(
@@ -82,6 +83,7 @@ def register(
                 signature=model.signature,
                 input_example=model.input_example,
                 pip_requirements=list(model.requirements),
+                metadata={CONTENT_KEY: digest},
                 mlflow_model=Model(logged.artifact_location, run_id, model_uuid=model_id, model_id=model_id),
             )
         for cache in saved.rglob("__pycache__"):

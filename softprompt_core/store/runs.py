@@ -73,6 +73,15 @@ def start_run(
     return str(store.client.create_run(experiment_id, run_name=run_name, tags=stored).info.run_id)
 
 
+def reopen(store: Store, run_id: str, tags: Mapping[str, str | None]) -> Run:
+    """Let this process go on with a run that has ended. Tags that are None are left out."""
+    stored = {PROCESS: processes.this_process(), **{key: value for key, value in tags.items() if value is not None}}
+    for key, value in stored.items():
+        store.client.set_tag(run_id, key, shortened(value, RUN_TAG_LIMIT))
+    store.client.update_run(run_id, status="RUNNING")
+    return store.client.get_run(run_id)
+
+
 def end_killed_runs(store: Store, experiment_ids: list[str], dead: Collection[str] = ()) -> list[str]:
     """End as KILLED what is still RUNNING although its process is certainly gone; returns the run ids.
 
@@ -125,15 +134,21 @@ def finished_flow_runs(store: Store, flow_runs: Iterable[str]) -> set[str]:
     return finished
 
 
-def has_ended(store: Store, run_id: str) -> bool:
-    """Whether nobody works on a run any more: it has ended or was deleted, or its process is certainly gone."""
+def find(store: Store, run_id: str) -> Run | None:
+    """A run; None when there is none, or it was deleted."""
     try:
         run = store.client.get_run(run_id)
     except Exception as error:
         if not is_missing(error):
             raise
-        return True
-    return run.info.status != "RUNNING" or _is_killed(run)
+        return None
+    return run if run.info.lifecycle_stage == "active" else None
+
+
+def has_ended(store: Store, run_id: str) -> bool:
+    """Whether nobody works on a run any more: it has ended or was deleted, or its process is certainly gone."""
+    run = find(store, run_id)
+    return run is None or run.info.status != "RUNNING" or _is_killed(run)
 
 
 def finish(store: Store, run_id: str, outcome: Outcome, description: str) -> None:

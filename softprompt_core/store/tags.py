@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TASK = "softprompt.task"
 OUTCOME = "softprompt.outcome"
+OUTCOME_WITHDRAWN = "withdrawn"  # a value of OUTCOME: nobody decided about the version, and nobody will
 FINGERPRINT = "softprompt.fingerprint"  # all inputs, gates included
 TRAINING_FINGERPRINT = "softprompt.training_fingerprint"
 DATA_FINGERPRINT = "softprompt.data_fingerprint"

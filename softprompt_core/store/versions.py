@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.store.connection import Store
-from softprompt_core.store.failures import is_missing
+from softprompt_core.store.content import require_content
+from softprompt_core.store.failures import first_line, is_disk_full, is_missing, is_transient
 from softprompt_core.store.paging import search_all
-from softprompt_core.store.tags import APPROVAL_EXPIRES, DECIDED_AT, OUTCOME, REGISTERED, STATUS
+from softprompt_core.store.tags import (
+    APPROVAL_EXPIRES,
+    CONTENT_FINGERPRINT,
+    DECIDED_AT,
+    OUTCOME,
+    OUTCOME_WITHDRAWN,
+    REGISTERED,
+    STATUS,
+    TASK,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 APPROVAL_TIME = timedelta(days=14)  # unless the spec names another one
+
+DECISIONS = (Outcome.PROMOTED, Outcome.REJECTED, Outcome.AWAITING_APPROVAL)
 
 ARTIFACT = "soft_prompt"
 """Folder of this project's files among a version's artifacts."""
@@ -37,8 +50,13 @@ class Version:
     description: str
 
     @property
+    def decision(self) -> Outcome | None:
+        """What was decided about it: promoted, rejected or awaiting approval; None without a decision that can be read."""
+        return next((outcome for outcome in DECISIONS if self.tags.get(OUTCOME) == outcome.value), None)
+
+    @property
     def awaits_approval(self) -> bool:
-        return self.tags.get(OUTCOME) == Outcome.AWAITING_APPROVAL.value
+        return self.decision is Outcome.AWAITING_APPROVAL
 
     @property
     def decided_at(self) -> datetime:
@@ -102,6 +120,18 @@ def registered_model(store: Store, name: str) -> RegisteredModel | None:
         raise
 
 
+def require_ours(store: Store, name: str) -> None:
+    """Raise InvalidInput where MLflow has a registered model of the task's name that this project did not make."""
+    model = registered_model(store, name)
+    if model is None or TASK in model.tags or any(STATUS in version.tags for version in search(store, name)):
+        return
+    raise InvalidInput(
+        "MLflow has a registered model of this name that was not made by this project, and is left alone",
+        where=f"task {name}",
+        do="give the task another `name`, or rename that model in MLflow",
+    )
+
+
 def aliases(store: Store, name: str) -> dict[str, int]:
     """Alias → version of one task; empty when the task has no model yet."""
     model = registered_model(store, name)
@@ -137,17 +167,65 @@ def find(store: Store, name: str, which: str) -> Version:
 
 def last_decided(store: Store, name: str) -> Version | None:
     """The highest version that a decision was recorded for; one whose approval has expired counts as undecided."""
-    return next((v for v in list_versions(store, name) if OUTCOME in v.tags and not v.approval_expired()), None)
+    decided = (v for v in list_versions(store, name) if v.tags.get(OUTCOME, OUTCOME_WITHDRAWN) != OUTCOME_WITHDRAWN)
+    return next((v for v in decided if not v.approval_expired()), None)
+
+
+def undecided(store: Store, name: str | None = None) -> list[Version]:
+    """Finished versions of one task or of all that no decision was recorded about, by name and newest first."""
+    return [version for version in list_versions(store, name) if OUTCOME not in version.tags]
 
 
 def download(store: Store, name: str, version: int, to: Path) -> Path:
-    """Copy a version's soft-prompt folder below ``to``; returns the folder."""
-    return _download(store, name, version, f"/artifacts/{ARTIFACT}", to)
+    """Copy a version below ``to``; returns the folder of its soft prompt. Raises InvalidInput as ``download_whole``."""
+    return download_whole(store, name, version, to) / "artifacts" / ARTIFACT
 
 
 def download_whole(store: Store, name: str, version: int, to: Path) -> Path:
-    """Copy everything that a version holds, MLflow's own files included, below ``to``; returns the folder."""
-    return _download(store, name, version, "", to)
+    """Copy everything that a version holds, MLflow's own files included, below ``to``; returns the folder.
+
+    Args:
+        to: a folder without another version in it.
+
+    Raises:
+        InvalidInput: no such version; or its files are gone, or are not those that were registered.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    found = get(store, name, version)
+    stored = local_folder(store, name, version)
+    if stored is not None:
+        # A copy would show the content behind a link, and nothing of a folder that is gone.
+        require_content(stored, found.tags.get(CONTENT_FINGERPRINT), f"{name} version {version}")
+    uri = store.client.get_model_version_download_uri(name, str(version))
+    whole = Path(download_artifacts(uri, dst_path=str(to), tracking_uri=store.client.tracking_uri))
+    require_content(whole, found.tags.get(CONTENT_FINGERPRINT), f"{name} version {version}")
+    return whole
+
+
+def local_folder(store: Store, name: str, version: int) -> Path | None:
+    """Where a version's files are, if that is a folder that this machine may see; None for a server or another storage."""
+    uri = urlsplit(store.client.get_model_version_download_uri(name, str(version)))
+    return Path(unquote(uri.path)) if uri.scheme in ("", "file") and uri.netloc in ("", "localhost") else None
+
+
+def content_problem(store: Store, version: Version) -> str | None:
+    """What is wrong with a version's files, in words; None if they are those that were registered."""
+    registered, where = version.tags.get(CONTENT_FINGERPRINT), f"{version.name} version {version.version}"
+    try:
+        stored = local_folder(store, version.name, version.version)
+        if stored is not None:
+            require_content(stored, registered, where)
+        else:
+            with tempfile.TemporaryDirectory() as scratch:
+                download_whole(store, version.name, version.version, Path(scratch))
+    except InvalidInput as error:
+        return error.what
+    except Exception as error:
+        if is_transient(error) or is_disk_full(error):
+            raise
+        return f"its files cannot be read: {first_line(error)}"
+    return None
 
 
 def version_size_bytes(store: Store, name: str, version: int) -> int:
@@ -161,14 +239,6 @@ def version_size_bytes(store: Store, name: str, version: int) -> int:
         )
 
     return size(store.client.get_model_version_download_uri(name, str(version)))
-
-
-def _download(store: Store, name: str, version: int, subfolder: str, to: Path) -> Path:
-    from mlflow.artifacts import download_artifacts
-
-    get(store, name, version)
-    uri = store.client.get_model_version_download_uri(name, str(version))
-    return Path(download_artifacts(f"{uri}{subfolder}", dst_path=str(to), tracking_uri=store.client.tracking_uri))
 
 
 def search(store: Store, name: str | None) -> list[ModelVersion]:

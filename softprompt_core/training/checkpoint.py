@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softprompt_core.json_files import replacing
+
 
 @dataclass
 class TrainingState:
@@ -38,14 +40,8 @@ def save(path: Path, state: TrainingState, optimizer: torch.optim.Optimizer, key
     for name, value in _moments(optimizer).items():
         tensors[f"optimizer.{name}"] = value.clone().cpu()
     values = {name: value for name, value in vars(state).items() if name not in ("prompt", "best")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    try:
+    with replacing(path) as partial:
         save_file(tensors, partial, metadata={"key": key, "state": json.dumps(values)})
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)  # on a full disk it would take what room there is
-        raise
 
 
 def load(path: Path, key: str) -> tuple[TrainingState, dict[str, Tensor]] | None:

@@ -11,20 +11,22 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from softprompt_core import gates, report
-from softprompt_core.decisions.reevaluate import Candidate, compare_with, log_again
+from softprompt_core.decisions.reevaluate import Candidate, compare_with, log_again, rows_of
 from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.evaluation.results import EvaluationResults
 from softprompt_core.gates import Assessment, Policy
 from softprompt_core.json_files import read_json
+from softprompt_core.lifecycle.assess import ROWS_FILE
 from softprompt_core.lifecycle.decide import decide
 from softprompt_core.lifecycle.register import UNDECIDED
 from softprompt_core.lifecycle.resolve import spec_fingerprint
 from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.lifecycle.tracking.descriptions import notes_on, usage, version_link
 from softprompt_core.lifecycle.tracking.gate_report import comparison_figure
-from softprompt_core.lifecycle.tracking.run import log_decision
+from softprompt_core.lifecycle.tracking.run import EXAMPLES_FILE, log_decision
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.spec import PromptSpec, load_spec
 from softprompt_core.store import registration, runs, tags, versions
@@ -32,6 +34,7 @@ from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import approval, reconcile
 from softprompt_core.store.ledger.lock import decision_lock
 from softprompt_core.store.ledger.recording import with_current_champion
+from softprompt_core.store.ledger.standing import write_standing
 from softprompt_core.store.versions import Version
 from softprompt_core.transfer.fetch import store_id
 from softprompt_core.transfer.snapshot import Snapshot
@@ -76,10 +79,10 @@ def copy(store: Store, snapshot: Snapshot, order: Order, spec: PromptSpec | None
     Raises:
         InvalidInput: both stores are one; the version was made from another spec, or was rolled back here; the gates need data or
             a base that are not here. Nothing was registered.
-        ChampionMoved: the champion kept moving while the gates ran.
         Unavailable: MLflow or the base model cannot be reached, or somebody else keeps deciding.
     """
     began = time.monotonic()
+    versions.require_ours(store, snapshot.task)
     where = f"{snapshot.task} version {snapshot.version} of {order.profile}"
     if store_id(store.addresses) == snapshot.store_id:
         raise InvalidInput("is in the store that it would be copied to", where=where, do="name another profile with --from")
@@ -91,9 +94,15 @@ def copy(store: Store, snapshot: Snapshot, order: Order, spec: PromptSpec | None
             do="wait until this spec was trained and promoted there, or name the spec that was",
         )
     results = EvaluationResults.model_validate(read_json(snapshot.evidence))
-    candidate = Candidate(snapshot.task, where, snapshot.tags, snapshot.prompt, spec or own_spec, results)
-    result = with_current_champion(_Copy(store, snapshot, order, candidate).attempt)
+    table, hashes = (_read_if_there(snapshot.artifacts / file) for file in (EXAMPLES_FILE, ROWS_FILE))
+    rows = rows_of(results, table, hashes)
+    candidate = Candidate(snapshot.task, where, snapshot.tags, snapshot.prompt, spec or own_spec, results, rows)
+    result = with_current_champion(store, snapshot.task, _Copy(store, snapshot, order, candidate).attempt)
     return result.model_copy(update={"seconds": round(time.monotonic() - began, 1)})
+
+
+def _read_if_there(file: Path) -> Any:
+    return read_json(file) if file.exists() else None
 
 
 class _Copy:
@@ -132,7 +141,7 @@ class _Copy:
         if champion is not None and champion.tags.get(tags.CONTENT_FINGERPRINT) == self.content:
             self._close(champion, Outcome.PROMOTED)
             reason = f"version {champion.version} has these very files and is champion"
-            return self._result(champion, Outcome.UNCHANGED, reason)
+            return self._result(champion, Outcome.UNCHANGED, reason).model_copy(update={"stands_for": Outcome.PROMOTED})
         if existing is None:
             return None
         if tags.WITHDRAWN in existing.tags:
@@ -228,7 +237,8 @@ class _Copy:
         run = self._run_url(version)
         links = {"Run": f"[{version.run_id[:8]}]({run}), [gates]({run}/artifacts/gates/report.md)", **self._lineage()}
         words = report.version_description(task=self.name, assessment=assessment, lineage=links, usage=usage(self.name))
-        self.store.client.update_model_version(self.name, str(version.version), words)
+        ledger = reconcile.task_state(self.store, self.name).entries
+        write_standing(self.store, self.name, version.version, ledger, words)
         decision = assessment.decision
         links = {"Version": version_link(self.store, version), **self._lineage()}
         described = report.run_description(

@@ -58,7 +58,8 @@ _VERBS: dict[Kind, str] = {"server cut off": "cut off", "server killed": "killed
 
 def _killed(key: str, moment: Moment, doctor: tuple[str, ...], lost: str, champion_between: bool = False) -> Scenario:
     fault = "`kill -9` of `softprompt run`"
-    return Scenario(key, fault, moment, "command killed", None, "promoted", doctor, lost, champion_between=champion_between)
+    again = "unchanged" if champion_between else "promoted"  # a promotion that had begun is completed, and stands
+    return Scenario(key, fault, moment, "command killed", None, again, doctor, lost, champion_between=champion_between)
 
 
 def _back(key: str, server: Server, moment: Moment, kind: Kind, *, nightly: bool = False) -> Scenario:

@@ -54,6 +54,34 @@ def test_the_name_of_a_state_tells_the_outcome(outcome: Outcome, dry_run: bool) 
     assert read_state_name("Completed") == read_state_name(None) == (None, False)
 
 
+@pytest.mark.parametrize(
+    "decision, code, strict, part, mark, label",
+    [
+        (Outcome.PROMOTED, 0, 10, "system-out", "✅", "unchanged"),
+        (Outcome.REJECTED, 20, 20, "failure", "❌", "unchanged (rejected)"),
+        (Outcome.AWAITING_APPROVAL, 30, 30, "skipped", "⏸", "unchanged (awaiting_approval)"),
+    ],
+)
+def test_unchanged_is_what_the_version_is_that_it_stands_for(
+    decision: Outcome, code: int, strict: int, part: str, mark: str, label: str
+) -> None:
+    from flows.results import read_stands_for, read_state_name, state_name
+
+    ended = result("t", Outcome.UNCHANGED, "as before", stands_for=decision, version=2)
+    assert (exit_code([ended]), exit_code([ended], strict=True), ended.label) == (code, strict, label)
+    told = ended.model_dump(mode="json")
+    assert (told["outcome"], told["stands_for"], told["exit_code"]) == ("unchanged", decision.value, code)
+    assert LifecycleResult.model_validate(told) == ended
+    (found,) = case(ended)
+    assert found.tag == part and (part == "system-out" or found.get("type") == decision.value)
+    row = next(line for line in github_summary([ended]).splitlines() if line.startswith("| ") and " t " in line)
+    assert row.startswith(f"| {mark} | t | {label.replace('_', ' ')} | v2 ")
+    for dry_run in (False, True):
+        name = state_name(ended.model_copy(update={"dry_run": dry_run}))
+        assert read_state_name(name) == (Outcome.UNCHANGED, dry_run) and read_stands_for(name) is decision
+    assert read_stands_for("Rejected") is None and read_stands_for("Unchanged (nonsense") is Outcome.PROMOTED
+
+
 def test_exit_codes_of_what_is_no_outcome() -> None:
     assert {why.value: why.exit_code for why in NoOutcome} == {"triggered": 0, "cancelled": 60, "timed_out": 124}
     results = [result("t", outcome, "") for outcome in EVERY]

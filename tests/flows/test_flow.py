@@ -190,7 +190,8 @@ def test_no_gates_reject_and_one_changed_row_trains_again(taught_base: Path, tmp
     assert first.outcome is Outcome.REJECTED and "No gates, no promotion" in first.reason
     assert champion("rows") is None
     (second,) = run(path)
-    assert second.outcome is Outcome.UNCHANGED  # a rejection is a decision too
+    assert (second.outcome, second.stands_for) == (Outcome.UNCHANGED, Outcome.REJECTED)  # a rejection is a decision too
+    assert exit_code([second]) == 20 and "version 1 (rejected)" in second.reason
     data = tmp_path / "train.csv"
     data.write_text(data.read_text().replace("film", "book", 1))
     (third,) = run(path)
@@ -212,13 +213,13 @@ def test_a_bad_spec_and_a_name_that_is_taken_stop_nobody_else(story: Story, tmp_
     assert flow_state(results[1]) == ("Invalid", "FAILED")
     assert exit_code(results) == 40
     state = fleet([str(tmp_path / "bad.yaml"), str(story.spec)], return_state=True)
-    assert state.is_failed() and state.message == "1 invalid, 1 unchanged"
+    assert state.is_failed() and state.message == "1 invalid, 1 unchanged (rejected)"
 
 
 def test_a_folder_stands_for_the_specs_that_are_in_it_when_the_run_starts(story: Story, tmp_path: Path) -> None:
     from flows.fleet import fleet
 
-    assert fleet([str(story.spec.parent)], return_state=True).message == "1 unchanged"
+    assert fleet([str(story.spec.parent)], return_state=True).message == "1 unchanged (rejected)"
     state = fleet([str(tmp_path)], return_state=True)
     assert (state.type.value, state.name) == ("FAILED", "Invalid") and "holds no spec files" in str(state.message)
 

@@ -14,12 +14,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from softprompt_core.errors import Outcome
+from softprompt_core.lifecycle.run import run_task
 from softprompt_core.operations.status import next_run
 from softprompt_core.store import runs, tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import recording
 from softprompt_core.store.ledger.entries import EvidenceRef
 from softprompt_core.store.ledger.recording import NewDecision
+from tests.toy_task import write_toy
 
 ROOT = Path(__file__).parents[2]
 NASTY = '<script>alert("x")<script> & co'
@@ -97,6 +99,29 @@ def test_a_champion_moved_by_hand_is_told(fleet: Path, here: Run) -> None:
     assert code == 0
     assert "! waits: champion was moved by hand: it is version 2, the ledger has version 1" in out
     assert "degraded (version 1)" in out, "the health is about the champion before"
+
+
+def test_a_model_of_somebody_else_under_a_tasks_name_is_said_and_left_alone(empty_home: Path, here: Run, tmp_path: Path) -> None:
+    from flows import doctor
+
+    client = Store.connect().client
+    client.create_registered_model("theirs", description="ours since 2020")
+    client.create_model_version("theirs", "s3://nowhere/x")
+    client.set_registered_model_alias("theirs", tags.CHAMPION, "1")
+    note = "registered models that are not of this project, so that no task can have their names: theirs"
+    for command in (("status",), ("registry", "list")):
+        code, _, err = here(*command)
+        assert code == 0 and note in err, command
+    code, _, err = here("status", "theirs")
+    assert code == 40 and "was not made by this project" in err
+    assert [finding.found for finding in doctor._mlflow(Store.connect()) if finding.what == "models"] == [note]
+    before = client.get_registered_model("theirs")
+    result = run_task(write_toy(tmp_path, "bundled", name="theirs"), force=True)
+    assert result.outcome is Outcome.INVALID and "task theirs: MLflow has a registered model of this name" in result.reason
+    after = client.get_registered_model("theirs")
+    assert (after.description, after.tags, after.aliases) == (before.description, before.tags, before.aliases)
+    assert [version.version for version in client.search_model_versions("name = 'theirs'")] == ["1"]
+    assert client.get_experiment_by_name("softprompt/theirs") is None
 
 
 def test_the_table_marks_what_needs_a_look_and_sums_up(fleet: Path, here: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ from pydantic import BaseModel
 
 from softprompt_core.base_model.loading import load_base
 from softprompt_core.base_model.tokens import TokenizedRow, answer_ids, encode_inputs
-from softprompt_core.errors import Outcome
+from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.fingerprint import tree_fingerprint
 from softprompt_core.forward.plain import plain_target_logits
 from softprompt_core.lifecycle import resolve as resolving
 from softprompt_core.lifecycle.evaluate import evaluate
 from softprompt_core.lifecycle.resolve import ResolvedTask
+from softprompt_core.lifecycle.result import LifecycleResult
+from softprompt_core.lifecycle.run import run_task
+from softprompt_core.lifecycle.steps import Steps
 from softprompt_core.lifecycle.train import train
+from softprompt_core.operations.monitor import CheckOptions, check_health
+from softprompt_core.operations.revalidate import revalidate
 from softprompt_core.serving import Predictor
 from softprompt_core.soft_prompt import SoftPrompt
 from softprompt_core.spec import load_spec
@@ -35,6 +41,7 @@ from tests.toy_task import rows, write_rows, write_toy
 SHORT = {"max_steps": 4, "eval_every": 2, "batch_size": 16}
 PLAIN_FILES = {
     "MLmodel",
+    "artifacts/soft_prompt/content.json",
     "artifacts/soft_prompt/soft_prompt.safetensors",
     "artifacts/soft_prompt/spec.yaml",
     "conda.yaml",
@@ -130,7 +137,8 @@ def test_everyone_is_scored_on_the_same_rows_and_the_champion_anew(taught_base: 
     # Rows turned round: about half of the answers are right, whatever number is stored for version 1.
     assert first.accuracy("candidate") >= 0.8
     assert second.accuracy("champion") == pytest.approx(0.5, abs=0.15)
-    version = second.task.workspace.champion(1) / "soft_prompt"
+    assert not second.task.workspace.champion(1).exists(), "nothing is left behind"
+    version = versions.download(Store.connect(), "again", 1, tmp_path / "champion")
     assert second.results.champion is not None
     assert second.results.champion.predicted == tuple(Predictor.load(version).predict(frame(second)[["text"]])["prediction"])
     assert second.outcome is Outcome.REJECTED and champion("again") == 1
@@ -144,6 +152,40 @@ def test_a_champion_of_another_base_is_scored_on_its_own(taught_base: Path, tmp_
     assert second.results.champion.predicted == first.results.candidate.predicted
     assert second.results.champion.loss == pytest.approx(first.results.candidate.loss, abs=1e-5)
     assert second.outcome is Outcome.REJECTED and champion("moved") == 1
+
+
+def test_a_champion_whose_files_changed_or_are_gone_is_refused_and_loses_by_its_gate(taught_base: Path, tmp_path: Path) -> None:
+    gates = [{"metric": "accuracy", "at_least": 0.0}, {"metric": "accuracy", "versus": "champion", "margin": 1.0}]
+    quick = replace(Steps(), log_assessment=lambda *_: None)
+
+    def run_quickly(length: int, **more: Any) -> LifecycleResult:
+        path = write_toy(tmp_path, taught_base, name="damaged", gates=gates, training=SHORT, prompt={"length": length, **more})
+        return run_task(path, steps=quick)
+
+    assert run_quickly(4).outcome is Outcome.PROMOTED
+    store = Store.connect()
+    folder = versions.local_folder(store, "damaged", 1)
+    assert folder is not None
+    prompt = folder / "artifacts" / "soft_prompt" / "soft_prompt.safetensors"
+    content = bytearray(prompt.read_bytes())
+    content[-2] ^= 1
+    prompt.write_bytes(content)
+
+    words = "its files are not those that were registered: `soft_prompt.safetensors` is not the one"
+    with pytest.raises(InvalidInput, match=words):
+        mlflow.pyfunc.load_model("models:/damaged@champion")
+    with pytest.raises(InvalidInput, match=words):
+        check_health(store, "damaged", CheckOptions(frame=pd.DataFrame({"text": ["a good film"], "label": ["positive"]})))
+    assert words in revalidate(store, "damaged").reason
+    result = run_quickly(5)
+    assert result.outcome is Outcome.REJECTED and any(words in gate for gate in result.gates), result
+    started = run_quickly(5, init="champion")
+    assert started.outcome is Outcome.INVALID and words in started.reason and "rollback damaged" in started.reason
+
+    shutil.rmtree(folder)
+    result = run_quickly(6)
+    assert result.outcome is Outcome.REJECTED and any("its files are gone" in gate for gate in result.gates), result
+    assert champion("damaged") == 1
 
 
 def test_a_champion_that_cannot_be_scored_is_never_beaten(taught_base: Path, tmp_path: Path) -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
 
 from softprompt_core.data import load_task_data, prepare
-from softprompt_core.errors import Outcome
+from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.evaluation import PredictionMetrics
 from softprompt_core.fingerprint import library_fingerprint
 from softprompt_core.gates.deciding import apply_gates
+from softprompt_core.lifecycle.adopt import left_undecided
 from softprompt_core.lifecycle.resolve import resolve
 from softprompt_core.lifecycle.run import find_unchanged, run_task
+from softprompt_core.lifecycle.steps import Steps
 from softprompt_core.spec import load_spec
-from softprompt_core.store import tags, versions
+from softprompt_core.store import runs, tags, versions
 from softprompt_core.store.connection import Store
+from softprompt_core.store.ledger import entries, pruning
 from tests.toy_task import rows, write_rows, write_toy
 
 SHORT = {"max_steps": 4, "eval_every": 2, "batch_size": 16}
@@ -89,6 +94,10 @@ def test_a_task_from_its_first_champion_to_a_mistake(
     assert rejected.scores == tried.scores and "champion" in rejected.scores
     assert versions.aliases(store, "toy") == {"champion": 1, "challenger": 2}
     assert len(decisions) == 3
+    again = run_task(worse)
+    assert (again.outcome, again.stands_for, again.exit_code) == (Outcome.UNCHANGED, Outcome.REJECTED, 20)
+    store.client.set_model_version_tag("toy", "2", tags.OUTCOME, "perhaps")
+    assert find_unchanged(resolve(load_spec(worse)), store) is None, "a decision that cannot be read is none"
 
     (tmp_path / "test.csv").unlink()
     missing = run_task(worse)
@@ -96,6 +105,56 @@ def test_a_task_from_its_first_champion_to_a_mistake(
     assert (missing.outcome, missing.exit_code) == (wrong.outcome, wrong.exit_code) == (Outcome.INVALID, 40)
     assert "test.csv" in missing.reason and "data" in wrong.reason and wrong.task == "toy"
     assert len(versions.list_versions(store, "toy")) == 2
+
+
+def test_a_version_that_nobody_decided_about_is_taken_over_by_the_next_run(taught_base: Path, tmp_path: Path) -> None:
+    def die(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    path = write_toy(tmp_path, taught_base, name="left", training=SHORT, gates=[{"metric": "accuracy", "at_least": 0.0}])
+    dying = replace(Steps(), log_assessment=lambda *_: None, decide=die)
+    with pytest.raises(KeyboardInterrupt):
+        run_task(path, steps=dying)
+    store = Store.connect()
+    (left,) = versions.undecided(store, "left")
+
+    trained: list[object] = []
+    quick = replace(Steps(), log_assessment=lambda *_: None, log_training=lambda *given: trained.append(given))
+    # As kill -9 leaves it: the run looks as if somebody were at work on it, but that process is gone.
+    store.client.update_run(left.run_id, status="RUNNING")
+    alive = json.loads(store.client.get_run(left.run_id).data.tags[tags.PROCESS])
+    assert left_undecided(store, "left") == [], "its process may still decide"
+    store.client.set_tag(left.run_id, tags.PROCESS, json.dumps({**alive, "started": "1"}))
+
+    result = run_task(path, steps=quick)
+    assert (result.outcome, result.version, result.run_id) == (Outcome.PROMOTED, 1, left.run_id), result.reason
+    assert versions.undecided(store, "left") == [] and len(versions.list_versions(store, "left")) == 1 and not trained
+    (run,) = store.client.search_runs([runs.experiment_id(store, "left")])
+    assert (run.info.status, run.data.tags[tags.OUTCOME]) == ("FINISHED", "promoted")
+
+
+def test_an_undecided_version_of_other_inputs_is_withdrawn_and_stands_for_nothing(taught_base: Path, tmp_path: Path) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise InvalidInput("not today")
+
+    gates = [{"metric": "accuracy", "at_least": 0.0}]
+    path = write_toy(tmp_path, taught_base, name="other", training=SHORT, gates=gates)
+    quick = replace(Steps(), log_assessment=lambda *_: None)
+    assert run_task(path, steps=replace(quick, decide=fail)).outcome is Outcome.INVALID
+    changed = write_toy(tmp_path, taught_base, name="other", training=SHORT, gates=gates, prompt={"length": 5})
+    assert run_task(changed, steps=quick).version == 2
+    store = Store.connect()
+    assert [(v.version, v.tags[tags.OUTCOME]) for v in versions.list_versions(store, "other")] == [
+        (2, "promoted"),
+        (1, tags.OUTCOME_WITHDRAWN),
+    ]
+    entry = next(e for e in entries.history(store, "other") if e.action == "withdraw")
+    assert (entry.status, entry.candidate) == ("completed", 1) and "version 2 was decided about in its place" in entry.reason
+    assert [v.version for v in pruning.prunable(store, "other", 0)] == [1]
+    last = versions.last_decided(store, "other")
+    assert last is not None and last.version == 2
+    store.client.delete_model_version("other", "2")
+    assert versions.last_decided(store, "other") is None
 
 
 def test_a_task_that_is_not_unchanged_any_more_is_told_why(

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger.moves import ChampionMoved
+from softprompt_core.store.ledger.recording import with_current_champion
 from softprompt_core.store.versions import aliases
 from tests.store.dying import die_before
 from tests.store.ledgers import decide
@@ -39,12 +41,24 @@ def promote(tracking_uri: str, home: Path, name: str, version: int, expected: in
     return "never"
 
 
+def contend(tracking_uri: str, home: Path, name: str, version: int, outcome: str, comparing_s: float) -> str:
+    """Decide as a lifecycle does: compare with the champion, which takes its time, and record; until it stands."""
+    store = Store.connect(Addresses(tracking_uri, None, None, home))
+
+    def attempt() -> str:
+        champion = aliases(store, name).get("champion")
+        time.sleep(comparing_s)
+        return decide(store, name, version, champion, outcome, by=f"racer {version}").value
+
+    return with_current_champion(store, name, attempt)
+
+
 def main(work: str) -> None:
     import mlflow.store.model_registry.sqlalchemy_store
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
     order = json.loads(work)
-    action = {"connect": connect, "promote": promote}[order["action"]]
+    action = {"connect": connect, "contend": contend, "promote": promote}[order["action"]]
     start_read, start_write = os.pipe()
     children = []
     for number, arguments in enumerate(order["racers"]):

@@ -64,6 +64,43 @@ def test_eight_that_try_again_come_one_after_the_other_though_some_die(store, na
     assert aliases(store, name) == {"champion": done[-1].candidate, "previous": done[-1].previous_champion}
 
 
+@pytest.mark.parametrize("racers", [3, pytest.param(RACERS, marks=pytest.mark.nightly)])
+@on_every_database
+def test_however_many_contend_every_version_ends_decided_against_the_champion_that_stood_then(
+    store, name, versions, race, racers
+):
+    """Comparing takes longer than deciding, so each promotion makes all others compare again; every third is turned down."""
+    contenders = {version: "rejected" if version % 3 == 0 else "promoted" for version in range(2, 2 + racers)}
+    results = race("contend", store.addresses.tracking_uri, [[name, v, outcome, 0.3] for v, outcome in contenders.items()])
+    assert results == list(contenders.values())
+    decided = {version.version: version.tags.get(tags.OUTCOME) for version in list_versions(store, name)}
+    assert {version: decided[version] for version in contenders} == contenders
+    entries = [entry for entry in history(store, name) if entry.status == "completed"]
+    champion = None
+    for entry in entries:
+        assert entry.previous_champion == champion
+        champion = entry.candidate if entry.action != "reject" else champion
+    assert aliases(store, name)["champion"] == champion
+    # Who lost waits for its turn: nobody compares in vain for more often than others came for the first time.
+    assert sum(entry.status == "superseded" for entry in history(store, name)) <= 2 * racers
+    assert [ticket for ticket in tickets(store) if name in ticket.tags[tags.TASK]] == []
+
+
+def test_a_queue_is_waited_for_as_long_as_it_moves(store, name):
+    """Patience is with one holder: however many stand before, each takes less."""
+    first, second = (DecisionLock(store, name, owner=ELSEWHERE) for _ in range(2))
+    first.acquire()
+    second._draw()
+    began = time.monotonic()
+    timers = [threading.Timer(1.5, first.release), threading.Timer(3.0, second.release)]
+    for timer in timers:
+        timer.start()
+    with decision_lock(store, name, LockTimes(patience_s=2.5)):
+        assert time.monotonic() - began > 2.5
+    for timer in timers:
+        timer.join()
+
+
 @on_every_database
 def test_the_tickets_of_the_queue_are_no_versions_of_a_task(store, name):
     with decision_lock(store, name):

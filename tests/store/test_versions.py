@@ -41,7 +41,7 @@ def test_a_version_gives_back_the_bytes_that_were_registered(store, make_version
     (folder / "spec.yaml").write_text("name: second\n")
     make_version()
     first, second = (download(store, name, v, tmp_path / str(v)) for v in (1, 2))
-    assert sorted(p.name for p in first.iterdir()) == ["soft_prompt.safetensors", "spec.yaml"]
+    assert sorted(p.name for p in first.iterdir()) == ["content.json", "soft_prompt.safetensors", "spec.yaml"]
     assert (first / "soft_prompt.safetensors").read_bytes() == (folder / "soft_prompt.safetensors").read_bytes()
     assert (first / "spec.yaml").read_text(encoding="utf-8") == "name: a task with ü\n"
     assert (second / "spec.yaml").read_text() == "name: second\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +27,8 @@ def list_(json: Json = False) -> None:
     by_task: dict[str, list[Version]] = {}
     for version in versions.list_versions(store):
         by_task.setdefault(version.name, []).append(version)
+    if (note := overview.foreign_note(overview.foreign_models(store))) is not None:
+        print(f"! {note}", file=sys.stderr)
     health = overview.health_notes(store)
     tasks = [_task(store, name, by_task[name], health.get(name)) for name in sorted(by_task)]
     if json:

@@ -17,7 +17,7 @@ from softprompt_core.store.connection import Store
 from softprompt_core.store.tags import LEDGER_PREFIX, MODEL_TAG_LIMIT, shortened
 from softprompt_core.store.versions import registered_model
 
-Action = Literal["promote", "approve", "rollback", "moved by hand", "reject", "await", "prune"]
+Action = Literal["promote", "approve", "rollback", "moved by hand", "reject", "await", "withdraw", "prune"]
 Status = Literal["intent", "completed", "superseded"]
 
 MOVES: frozenset[Action] = frozenset({"promote", "approve", "rollback", "moved by hand"})

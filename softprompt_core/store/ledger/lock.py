@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_POLL_S = (0.05, 0.5)
 _COLLISIONS_S = 10.0
 _COLLISION_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "BAD_REQUEST")
 _DESCRIPTION = (
@@ -55,12 +55,14 @@ class LockTimes:
     Attributes:
         lease_s: a ticket without a heartbeat for so long is deleted; longer than any single request, with MLflow's retries.
         heartbeat_s: how often a process that waits sends one.
-        patience_s: how long to wait for a holder that is alive.
+        patience_s: how long to wait for one holder that is alive; however many hold it one after the other.
+        poll_s: between two looks at the queue, at least and at most.
     """
 
     lease_s: float = 120.0
     heartbeat_s: float = 10.0
     patience_s: float = 300.0
+    poll_s: tuple[float, float] = (0.05, 0.5)
 
 
 class LockLost(Unavailable):
@@ -107,9 +109,11 @@ class DecisionLock:
             Unavailable: a process that is alive has held the lock for ``patience_s``.
         """
         self._draw()
-        began = time.monotonic()
+        began, holder = time.monotonic(), ""
         last_beats: dict[str, tuple[str, float]] = {}  # ticket → its heartbeat, and when we first saw that one
         while ahead := self._tickets_ahead():
+            if ahead[0].version != holder:
+                began, holder = time.monotonic(), ahead[0].version
             for ticket in ahead:
                 beat, seen = ticket.tags.get(BEAT, ""), last_beats.get(ticket.version)
                 if seen is None or seen[0] != beat:
@@ -126,7 +130,25 @@ class DecisionLock:
                 )
             if time.monotonic() - self._last_beat > self._times.heartbeat_s:
                 self.heartbeat("waiting")
-            time.sleep(random.uniform(*_POLL_S))
+            time.sleep(random.uniform(*self._times.poll_s))
+
+    @contextmanager
+    def kept_alive(self) -> Iterator[None]:
+        """Send heartbeats from a thread while a block lasts that writes nothing under the lock for a long time."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(self._times.heartbeat_s):
+                with suppress(Exception):  # MLflow may be away for a moment; whoever then takes the turn is told by nobody
+                    self.heartbeat("still at work")
+
+        thread = threading.Thread(target=beat, daemon=True, name="lock heartbeat")
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(1.0)  # a request to a dead server takes its time, and does no harm later
 
     def release(self) -> None:
         """Delete the ticket. A store that does not answer is no reason to fail now: the next process deletes it."""
@@ -184,6 +206,25 @@ def decision_lock(store: Store, task: str, times: LockTimes = LockTimes()) -> It
             yield lock
         finally:
             lock.release()
+
+
+@contextmanager
+def comparing_turn(store: Store, task: str) -> Iterator[None]:
+    """Wait for those who lost against another champion before, and keep the turn for as long as the block lasts.
+
+    It takes minutes to compare with a new champion. Those who all do so at once would all but one do it in vain, again and again.
+    The turn keeps them apart and in their order; decisions do not depend on it.
+
+    Raises:
+        Unavailable: one of them has been at it for an hour.
+    """
+    lock = DecisionLock(store, f"comparing {task}", LockTimes(patience_s=3600.0, poll_s=(0.2, 1.0)))
+    try:
+        lock.acquire()
+        with lock.kept_alive():
+            yield
+    finally:
+        lock.release()
 
 
 def tickets(store: Store) -> list[ModelVersion]:

@@ -1,8 +1,8 @@
 """How a ledger entry moves aliases and tags, step by step. A process may die before any step; ``reconcile`` goes on from there.
 
 For the champion: 1. entry ``intent`` (by the caller)  2. alias ``champion``  3. alias ``previous``  4. read back
-5. alias ``challenger``  6. version tags  7. entry ``completed``. As long as step 2 has not been done nothing has been moved, and
-all that follows can be repeated, so a decision that broke off is either superseded or completed.
+5. alias ``challenger``  6. version tags and descriptions  7. entry ``completed``. As long as step 2 has not been done nothing has
+been moved, and all that follows can be repeated, so a decision that broke off is either superseded or completed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger.entries import Entry, champion_before, write
 from softprompt_core.store.ledger.lock import DecisionLock
-from softprompt_core.store.tags import CHALLENGER, CHAMPION, DECIDED_AT, OUTCOME, PREVIOUS, WITHDRAWN, shortened
+from softprompt_core.store.ledger.standing import write_standing
+from softprompt_core.store.tags import (
+    CHALLENGER,
+    CHAMPION,
+    DECIDED_AT,
+    OUTCOME,
+    OUTCOME_WITHDRAWN,
+    PREVIOUS,
+    WITHDRAWN,
+    shortened,
+)
 from softprompt_core.store.versions import aliases, get
 
 _REASON_LIMIT = 500
@@ -53,17 +63,28 @@ def finish_move(lock: DecisionLock, entry: Entry, entries: Sequence[Entry]) -> N
     if is_rollback:
         _withdraw(store, name, entry)
     _set_outcome(store, name, new, Outcome.PROMOTED)
+    _describe(lock, entry, entries, new, entry.previous_champion)
     mark_completed(lock, entry)
 
 
-def move_challenger(lock: DecisionLock, entry: Entry) -> None:
-    """Point ``challenger`` at a candidate that was rejected or waits. Safe to repeat."""
+def move_challenger(lock: DecisionLock, entry: Entry, entries: Sequence[Entry]) -> None:
+    """Point ``challenger`` at a candidate that was rejected or waits. Safe to repeat. ``entries``: the ledger before it."""
     assert entry.candidate is not None
     lock.heartbeat("alias challenger")
     lock.store.client.set_registered_model_alias(lock.task, CHALLENGER, str(entry.candidate))
     lock.heartbeat("version tags")
     outcome = Outcome.REJECTED if entry.action == "reject" else Outcome.AWAITING_APPROVAL
     _set_outcome(lock.store, lock.task, entry.candidate, outcome)
+    _describe(lock, entry, entries, entry.candidate)
+    mark_completed(lock, entry)
+
+
+def mark_withdrawn(lock: DecisionLock, entry: Entry, entries: Sequence[Entry]) -> None:
+    """Give the entry's candidate the outcome of a version that nobody will decide about. Safe to repeat."""
+    assert entry.candidate is not None
+    lock.heartbeat("version tags")
+    _set_outcome(lock.store, lock.task, entry.candidate, OUTCOME_WITHDRAWN)
+    _describe(lock, entry, entries, entry.candidate)
     mark_completed(lock, entry)
 
 
@@ -117,9 +138,17 @@ def _withdraw(store: Store, name: str, entry: Entry) -> None:
         store.client.set_model_version_tag(name, str(withdrawn), WITHDRAWN, text)
 
 
-def _set_outcome(store: Store, name: str, version: int, outcome: Outcome) -> None:
+def _describe(lock: DecisionLock, entry: Entry, entries: Sequence[Entry], *numbers: int | None) -> None:
+    """Let the descriptions of versions say how they stand once the entry is completed."""
+    ledger = (*(each for each in entries if each.key != entry.key), entry.with_status("completed"))
+    for number in numbers:
+        if number is not None and exists(lock.store, lock.task, number):
+            write_standing(lock.store, lock.task, number, ledger)
+
+
+def _set_outcome(store: Store, name: str, version: int, outcome: str) -> None:
     tags = get(store, name, version).tags
-    if outcome is Outcome.PROMOTED and WITHDRAWN in tags:
+    if outcome == Outcome.PROMOTED and WITHDRAWN in tags:
         store.client.delete_model_version_tag(name, str(version), WITHDRAWN)
     store.client.set_model_version_tag(name, str(version), DECIDED_AT, datetime.now(UTC).isoformat(timespec="seconds"))
-    store.client.set_model_version_tag(name, str(version), OUTCOME, outcome.value)
+    store.client.set_model_version_tag(name, str(version), OUTCOME, str(outcome))

@@ -70,5 +70,6 @@ def _delete_files(store: Store, version: Version) -> None:
         for output in outputs.model_outputs if outputs else ():
             tags = store.client.get_logged_model(output.model_id).tags
             with suppress(ValueError):  # somebody has changed the tag
-                if registered_as in json.loads(tags.get("mlflow.modelVersions", "[]")):
+                versions = json.loads(tags.get("mlflow.modelVersions", "[]"))
+                if isinstance(versions, list) and registered_as in versions:
                     store.client.delete_logged_model(output.model_id)

@@ -14,11 +14,13 @@ from softprompt_core.store.ledger.moves import (
     finish_move,
     mark_completed,
     mark_superseded,
+    mark_withdrawn,
     move_challenger,
     version_text,
 )
+from softprompt_core.store.ledger.standing import disagrees, write_standing
 from softprompt_core.store.tags import CHAMPION
-from softprompt_core.store.versions import aliases_in, registered_model
+from softprompt_core.store.versions import Version, aliases_in, list_versions, registered_model
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -98,6 +100,16 @@ def repair(store: Store, name: str) -> list[Entry]:
     return [entry for entry in after.entries if statuses.get(entry.key) != entry.status]
 
 
+def refresh_descriptions(store: Store, name: str) -> list[Version]:
+    """Rewrite the descriptions of a task that do not say how their version stands; returns those versions."""
+    with decision_lock(store, name):
+        entries = task_state(store, name).entries
+        stale = [version for version in list_versions(store, name) if disagrees(version, entries)]
+        for version in stale:
+            write_standing(store, name, version.version, entries)
+    return stale
+
+
 def reconciled(lock: DecisionLock) -> TaskState:
     """The task with no entry left open and no champion that the ledger does not have.
 
@@ -115,7 +127,11 @@ def reconciled(lock: DecisionLock) -> TaskState:
     reason = f"{state.moved_by_hand}; nobody said why"
     entry = state.new_entry("moved by hand", "unknown", reason, state.champion, previous_champion=state.ledger_champion)
     write(store, name, entry.with_status("completed"))
-    return task_state(store, name)
+    after = task_state(store, name)
+    for number in (state.champion, state.ledger_champion):
+        if number is not None and exists(store, name, number):
+            write_standing(store, name, number, after.entries)
+    return after
 
 
 def _close(lock: DecisionLock, entry: Entry, state: TaskState) -> None:
@@ -125,9 +141,13 @@ def _close(lock: DecisionLock, entry: Entry, state: TaskState) -> None:
         if deleted:
             mark_completed(lock, entry.with_status("intent", deleted=deleted))
             return
+    elif entry.action == "withdraw":
+        if candidate_exists:
+            mark_withdrawn(lock, entry, state.entries)
+            return
     elif entry.action in ("reject", "await"):
         if candidate_exists and entry.candidate != state.champion:
-            move_challenger(lock, entry)
+            move_challenger(lock, entry, state.entries)
             return
     elif candidate_exists and entry.candidate == state.champion:
         finish_move(lock, entry, state.entries)

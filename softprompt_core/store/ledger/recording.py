@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity import Retrying, retry_if_exception_type
 
 from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger.entries import MOVES, Action, Entry, EvidenceRef, champion_before, write
-from softprompt_core.store.ledger.lock import DecisionLock, decision_lock
-from softprompt_core.store.ledger.moves import ChampionMoved, champion_moved, exists, move_challenger, move_champion
+from softprompt_core.store.ledger.lock import DecisionLock, comparing_turn, decision_lock
+from softprompt_core.store.ledger.moves import (
+    ChampionMoved,
+    champion_moved,
+    exists,
+    mark_withdrawn,
+    move_challenger,
+    move_champion,
+)
 from softprompt_core.store.ledger.reconcile import TaskState, reconciled
 from softprompt_core.store.tags import APPROVAL_EXPIRES, BASE_FINGERPRINT, OUTCOME
 from softprompt_core.store.versions import Version, get
@@ -21,7 +29,6 @@ from softprompt_core.store.versions import Version, get
 T = TypeVar("T")
 
 _ACTIONS: dict[Outcome, Action] = {Outcome.PROMOTED: "promote", Outcome.REJECTED: "reject", Outcome.AWAITING_APPROVAL: "await"}
-_ATTEMPTS = 3
 
 
 class DecidedMeanwhile(InvalidInput):
@@ -103,17 +110,43 @@ def record_decision(store: Store, decision: NewDecision) -> Outcome:
         if promotes:
             move_champion(lock, entry, state.entries)
         else:
-            move_challenger(lock, entry)
+            move_challenger(lock, entry, state.entries)
     return decision.outcome
 
 
-def with_current_champion(attempt: Callable[[], T]) -> T:
-    """The result of ``attempt``, which compares with the champion and records a decision; made three times while that moves.
+def with_current_champion(store: Store, name: str, attempt: Callable[[], T]) -> T:
+    """The result of ``attempt``, which compares with the champion and records a decision.
+
+    Where the champion moves meanwhile the attempt is made again, one process at a time, until it has compared with the champion
+    that stands: each further try follows a promotion by somebody who came for the first time, so that all come to an end.
 
     Raises:
-        ChampionMoved: the champion moved during every attempt.
+        Unavailable: somebody who came before has been comparing for an hour.
     """
-    return Retrying(retry=retry_if_exception_type(ChampionMoved), stop=stop_after_attempt(_ATTEMPTS), reraise=True)(attempt)
+    with suppress(ChampionMoved):
+        return attempt()
+    with comparing_turn(store, name):
+        return Retrying(retry=retry_if_exception_type(ChampionMoved))(attempt)
+
+
+def withdraw(store: Store, version: Version, *, by: str, reason: str) -> bool:
+    """Record that nobody will decide about an undecided version any more; returns False if somebody has decided meanwhile.
+
+    No alias moves. The version does not stand for its inputs: the next run of the task decides about another one.
+
+    Raises:
+        InvalidInput, Unavailable: as for ``record_decision``.
+    """
+    by, name = require_name(by, version.name), version.name
+    with decision_lock(store, name) as lock:
+        state = reconciled(lock)
+        if OUTCOME in get(store, name, version.version).tags:
+            return False
+        evidence = EvidenceRef(version.run_id, "")
+        entry = state.new_entry("withdraw", by, reason, version.version, evidence)
+        _write_intent(lock, entry)
+        mark_withdrawn(lock, entry, state.entries)
+    return True
 
 
 def rollback(store: Store, *, name: str, by: str, reason: str, to: int | None = None, other_base: bool = False) -> Entry:
