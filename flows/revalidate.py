@@ -15,7 +15,7 @@ from flows.final_states import result_of
 from flows.results import current_flow_run
 from softprompt_core.errors import Validity
 from softprompt_core.operations.revalidate import Revalidation
-from softprompt_core.spec import BaseModelSpec, load_spec, spec_files
+from softprompt_core.spec import BaseModelSpec, load_spec, names_spec_file, spec_files
 from softprompt_core.store import tags, versions
 from softprompt_core.store.connection import Store
 from tasks.monitoring import revalidate_champion
@@ -52,10 +52,10 @@ def _expand(targets: list[str] | None) -> list[str | Path]:
     expanded: list[str | Path] = []
     for target in targets:
         path = Path(target)
-        if path.is_dir():
+        if path.is_dir() and (path.name != target or list(path.glob("*.y*ml"))):  # a task's data may lie in a folder of its name
             expanded += spec_files(path)
         else:
-            expanded.append(path if path.suffix in (".yaml", ".yml") or path.is_file() else target)
+            expanded.append(path if names_spec_file(target) else target)
     return expanded
 
 
