@@ -60,8 +60,9 @@ def run_all(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool 
             if spec.name in files:
                 what = f"the name `{spec.name}` is taken by {files[spec.name]}"
                 raise InvalidInput(what, where=str(path), do="give every task its own name")
-        except SoftpromptError as error:
-            result: LifecycleResult | None = _failed(path.stem, error.outcome, str(error), dry_run)
+        except Exception as error:  # whatever one file does to the loader, the others are not to blame
+            outcome, reason = outcome_of(error)
+            result: LifecycleResult | None = _failed(path.stem, outcome, reason, dry_run)
         else:
             files[spec.name] = path
             result = None if store is None else _unchanged(spec, store, dry_run)

@@ -19,7 +19,7 @@ from flows.final_states import result_of
 from flows.results import current_flow_run, show_markdown
 from softprompt_core.errors import Health
 from softprompt_core.operations.monitor import HealthResult, describe
-from softprompt_core.spec import load_spec
+from softprompt_core.spec import load_spec, names_spec_file
 from softprompt_core.spec.monitor import MonitorSpec
 from softprompt_core.store.failures import first_line
 from tasks.monitoring import check_champion
@@ -61,11 +61,10 @@ def resolve(target: str) -> tuple[str, str | None, MonitorSpec | None]:
     Raises:
         InvalidInput: a spec that cannot be read.
     """
-    path = Path(target)
-    if path.suffix not in (".yaml", ".yml") and not path.is_file():
+    if not names_spec_file(target):
         return target, None, None
-    spec = load_spec(path)
-    return spec.name, str(path.absolute()), spec.monitor
+    spec = load_spec(target)
+    return spec.name, str(Path(target).absolute()), spec.monitor
 
 
 def _check(target: str, changes: dict[str, Any]) -> HealthResult:

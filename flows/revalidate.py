@@ -14,7 +14,7 @@ from flows.final_states import result_of
 from flows.results import current_flow_run, show_table
 from softprompt_core.errors import SoftpromptError, Validity
 from softprompt_core.operations.revalidate import Revalidation
-from softprompt_core.spec import BaseModelSpec, load_spec, spec_files
+from softprompt_core.spec import BaseModelSpec, load_spec, names_spec_file, spec_files
 from softprompt_core.store import tags, versions
 from softprompt_core.store.connection import Store
 from tasks.monitoring import revalidate_champion
@@ -53,15 +53,17 @@ def _expand(targets: list[str] | None) -> list[str | Path | SoftpromptError]:
     expanded: list[str | Path | SoftpromptError] = []
     for target in targets:
         path = Path(target)
+        # A task's data may lie in a folder of its name.
+        is_folder = path.is_dir() and (path.name != target or bool(list(path.glob("*.y*ml"))))
         try:
-            files = spec_files(path) if path.is_dir() else None
+            files = spec_files(path) if is_folder else None
         except SoftpromptError as error:  # an empty folder does not stop the others
             expanded.append(error)
             continue
         if files is not None:
             expanded += files
         else:
-            expanded.append(path if path.suffix in (".yaml", ".yml") or path.is_file() else target)
+            expanded.append(path if names_spec_file(target) else target)
     return expanded
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
+_MAX_LINE, _MAX_LINES = 1000, 60
+
 
 class _Ending(StrEnum):
     """What users see, and what a CI job sees."""
@@ -78,6 +80,7 @@ class SoftpromptError(Exception):
     outcome: Outcome = Outcome.INVALID
 
     def __init__(self, what: str, *, where: str | None = None, do: str | None = None) -> None:
+        what, where, do = _readable(what), where and _readable(where), do and _readable(do)
         self.what, self.where, self.do = what, where, do
         message = f"{where}: {what}" if where else what
         super().__init__(f"{message}\n  → {do}" if do else message)
@@ -85,6 +88,14 @@ class SoftpromptError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # Prefect and process pools pickle exceptions; keyword-only arguments need help.
         return (_rebuild, (type(self), self.what, self.where, self.do))
+
+
+def _readable(message: str) -> str:
+    """A message that a person can read, whatever a user's file has put into it: long lines and long lists are cut."""
+    lines = message.split("\n")
+    if len(lines) > _MAX_LINES:
+        lines = [*lines[:_MAX_LINES], f"… and {len(lines) - _MAX_LINES:,} more lines"]
+    return "\n".join(line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]} … ({len(line):,} characters)" for line in lines)
 
 
 def _rebuild(kind: type[SoftpromptError], what: str, where: str | None, do: str | None) -> SoftpromptError:

@@ -1,10 +1,11 @@
-"""Files written so that a reader never sees half of one, and two writers never write into one; JSON files among them."""
+"""Files written so that a reader never sees half of one, and two writers never write into one; JSON, also as users write it."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,3 +36,23 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Plain data of a text that a user wrote.
+
+    Raises:
+        ValueError: not JSON, an object with a key twice, an integer of thousands of digits, or nesting without end.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError("lists and objects are nested too deep") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"an object has the key `{counts.most_common(1)[0][0]}` twice")
+    return value

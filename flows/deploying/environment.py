@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import json
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from softprompt_core.errors import InvalidInput
+from softprompt_core.json_files import parse_json
 from softprompt_core.spec.frozen import Frozen
+from softprompt_core.spec.loading import MAX_PROBLEMS
+from softprompt_core.spec.yaml_text import MAX_CHARACTERS, Document, read_yaml
+from softprompt_core.text_files import read_text
 
 FOLDER = Path("deployments") / "environments"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
@@ -101,16 +104,18 @@ def load_environment(name_or_path: str) -> tuple[str, Environment, dict[str, Any
         InvalidInput: no such file, or it breaks the model; every problem is listed.
     """
     path = _find(name_or_path)
-    value = _read(path, "an environment is a YAML mapping with `work_pool`, …")
+    value, lines = _read(path, "an environment is a YAML mapping with `work_pool`, …")
     try:
         environment = Environment.model_validate(value)
     except ValidationError as error:
-        problems = "\n".join(_explain(problem) for problem in error.errors())
-        raise InvalidInput(problems, where=str(path), do="every key is described in docs/deploying.md") from None
+        (line, problem), *others = [(_line(each["loc"], lines), _explain(each)) for each in error.errors()[:MAX_PROBLEMS]]
+        problems = "\n".join([problem, *(f"{path}{other_line}: {other}" for other_line, other in others)])
+        raise InvalidInput(problems, where=f"{path}{line}", do="every key is described in docs/deploying.md") from None
     template = environment.work_pool.base_job_template
     if template is None:
         return path.stem, environment, None
-    return path.stem, environment, _read(path.parent / template, "a job template has `variables` and `job_configuration`")
+    job_template, _ = _read(path.parent / template, "a job template has `variables` and `job_configuration`")
+    return path.stem, environment, job_template
 
 
 def _find(name_or_path: str) -> Path:
@@ -128,17 +133,26 @@ def _find(name_or_path: str) -> Path:
     )
 
 
-def _read(path: Path, hint: str) -> dict[str, Any]:
+def _read(path: Path, hint: str) -> tuple[dict[str, Any], Mapping[tuple[str, ...], int]]:
+    """A file's mapping, and for YAML the line of each key path."""
+    text = read_text(path, "file", max_bytes=4 * MAX_CHARACTERS)
     try:
-        text = path.read_text(encoding="utf-8")
-        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except FileNotFoundError:
-        raise InvalidInput("no such file", where=str(path), do="check the path") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError) as error:
+        document = Document(parse_json(text)) if path.suffix == ".json" else read_yaml(text, str(path))
+    except InvalidInput as error:
+        raise InvalidInput(f"cannot be read: {error.what}", where=error.where, do=error.do) from None
+    except ValueError as error:
         raise InvalidInput(f"cannot be read: {' '.join(str(error).split())}", where=str(path), do=hint) from None
-    if not isinstance(value, dict):
+    if not isinstance(document.value, dict):
         raise InvalidInput("is no mapping", where=str(path), do=hint)
-    return value
+    return document.value, document.lines
+
+
+def _line(key_path: Sequence[Any], lines: Mapping[tuple[str, ...], int]) -> str:
+    """``:3`` for the line of the key, or of what it should stand in; empty where none is known."""
+    path = tuple(map(str, key_path))
+    while path and path not in lines:
+        path = path[:-1]
+    return f":{lines[path]}" if path else ""
 
 
 def _explain(error: Any) -> str:

@@ -10,6 +10,7 @@ from softprompt_core.data.new_data import NewRows, load_new_rows
 from softprompt_core.data.preparation import prepare
 from softprompt_core.data.report import BadRow, DataReport, Leak, RepeatedInput, SplitReport, TokenLengths
 from softprompt_core.data.report_page import report_markdown
+from softprompt_core.data.sources import frame_cells, plain_cells
 from softprompt_core.data.storage import load_task_data, save_task_data, share_task_data
 from softprompt_core.data.task_data import SPLITS, Example, TaskData, spread
 from softprompt_core.data.templates import cell_problem, render
@@ -29,8 +30,10 @@ __all__ = [
     "TokenLengths",
     "cell_problem",
     "data_changes",
+    "frame_cells",
     "load_new_rows",
     "load_task_data",
+    "plain_cells",
     "prepare",
     "render",
     "report_markdown",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from softprompt_core.data.look_alikes import difference, look_alikes
 from softprompt_core.data.sources import RawSplit
 from softprompt_core.data.templates import cell_problem
 from softprompt_core.errors import InvalidInput
@@ -28,7 +29,8 @@ class Labels:
 def label_text(value: Any) -> str:
     """A label's value as text, so that 1, "1", 1.0 and "1.0" are one label, and so are true, "true" and "True"."""
     text = _text(value)
-    return text.removesuffix(".0") if _WHOLE_NUMBER.fullmatch(text) else text
+    whole = text.removesuffix(".0") if _WHOLE_NUMBER.fullmatch(text) else text
+    return "0" if whole == "-0" else whole
 
 
 def find_labels(target: TargetSpec, raws: Mapping[str, RawSplit]) -> Labels:
@@ -41,11 +43,7 @@ def find_labels(target: TargetSpec, raws: Mapping[str, RawSplit]) -> Labels:
     assert column is not None
     names = next((part.class_names[column] for raw in raws.values() for part in raw.parts if column in part.class_names), ())
     if target.labels is not None:
-        by_value = {label_text(value): word for value, word in target.labels.items()}
-        if len(by_value) < len(target.labels):
-            do = "values are compared as text without surrounding blanks, true like True and 1.0 like 1"
-            raise InvalidInput("two values of the map are the same label", where="data.target.labels", do=do)
-        return Labels(tuple(target.labels.values()), _by_number(by_value, names))
+        return Labels(tuple(target.labels.values()), _by_number(_by_text(target.labels), names))
     if names:
         return Labels(names, {str(number): name for number, name in enumerate(names)})
     texts: dict[str, set[str]] = {}
@@ -56,6 +54,26 @@ def find_labels(target: TargetSpec, raws: Mapping[str, RawSplit]) -> Labels:
     # A label that is written in one way everywhere keeps it: text cells "1.0" make the word "1.0".
     by_value = {value: next(iter(written)) if len(written) == 1 else value for value, written in texts.items()}
     return Labels(tuple(sorted(by_value.values())), by_value)
+
+
+def _by_text(labels: Mapping[str, str]) -> dict[str, str]:
+    """``label_text`` of a value → word. Raises InvalidInput for two values of one text."""
+    written: dict[str, str] = {}
+    for value in labels:
+        first = written.setdefault(label_text(value), value)
+        if first != value:
+            problem = f"two values of the map are the same label: {first!r} and {value!r}"
+            do = "values are compared as text without surrounding blanks, true like True and 1.0 like 1"
+            raise InvalidInput(problem, where="data.target.labels", do=do)
+    return {text: labels[value] for text, value in written.items()}
+
+
+def look_alike_warnings(labels: Labels) -> list[str]:
+    """A sentence for each two labels that a reader takes for each other, by their values in the data or by their words."""
+    words, values = look_alikes(labels.words), look_alikes(labels.by_value)
+    told = {frozenset(pair) for pair in words}  # without a map the values are the words
+    pairs = [("words", pair) for pair in words] + [("values", pair) for pair in values if frozenset(pair) not in told]
+    return [f"The labels' {kind} {one!r} and {other!r} look alike: {difference(one, other)}." for kind, (one, other) in pairs]
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from softprompt_core.data.labels import Labels, find_labels
+from softprompt_core.data.labels import Labels, find_labels, look_alike_warnings
 from softprompt_core.data.overlap import remove_leaks
 from softprompt_core.data.reporting import make_report
 from softprompt_core.data.rows import CleanRows, build_rows
@@ -14,6 +14,7 @@ from softprompt_core.data.slices import parse_slice, slice_columns, slice_member
 from softprompt_core.data.sources import RawSplit, load_splits
 from softprompt_core.data.splits import make_splits
 from softprompt_core.data.task_data import SPLITS, Example, TaskData
+from softprompt_core.data.templates import cell_problem
 from softprompt_core.data.validation import check_columns, refuse_empty, refuse_few, refuse_no_rows, refuse_too_many
 from softprompt_core.fingerprint import fingerprint
 from softprompt_core.spec.data import DataSpec, template_fields
@@ -54,7 +55,14 @@ def prepare(spec: PromptSpec, frame: pd.DataFrame | Mapping[str, pd.DataFrame] |
         splits=splits,
         labels=words,
         fingerprint=_fingerprint(raws, columns, {**shares, "seed": data.splits.seed} if shares else None),
-        report=make_report(splits, clean, {name: raw.rows for name, raw in raws.items()}, words, tuple(data.slices)),
+        report=make_report(
+            splits,
+            clean,
+            {name: raw.rows for name, raw in raws.items()},
+            words,
+            tuple(data.slices),
+            look_alike_warnings(labels) if labels is not None else (),
+        ),
         input_example={column: raws[first.source].cells[column][first.index] for column in input_columns},
         columns=input_columns,
     )
@@ -95,7 +103,12 @@ def _fingerprint(raws: Mapping[str, RawSplit], columns: Collection[str], made: M
 
 
 def _hashable(value: Any) -> Any:
-    if value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value)):
+    if value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value)):
         return value
+    if isinstance(value, int):
+        return value if cell_problem(value) is None else hex(value)
     # Lists, mappings, bytes and infinite numbers make a row bad, but a change in them is a change of the data all the same.
-    return [type(value).__name__, repr(value)]
+    try:
+        return [type(value).__name__, repr(value)]
+    except RecursionError:
+        return [type(value).__name__, "nested too deep"]

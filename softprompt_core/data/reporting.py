@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +11,8 @@ from softprompt_core.data.report import BadRow, DataReport, Leak, RepeatedInput,
 from softprompt_core.data.rows import CleanRows
 from softprompt_core.data.task_data import Example
 
+_POINTS, _ERRORS = 0.05, 3.0
+
 
 def make_report(
     examples: Mapping[str, Sequence[Example]],
@@ -17,6 +20,7 @@ def make_report(
     rows_read: Mapping[str, int],
     labels: Sequence[str],
     slices: Sequence[str],
+    about_labels: Sequence[str] = (),
 ) -> DataReport:
     """Put together what is known about a task's data.
 
@@ -26,6 +30,7 @@ def make_report(
         rows_read: split of the source → rows there.
         labels: the label words; empty for generation.
         slices: names of the slices.
+        about_labels: warnings about the labels themselves.
     """
     duplicates, conflicts = find_repeated(clean.splits)
     splits = {split: _split(used, rows_read.get(split), labels, slices) for split, used in examples.items()}
@@ -35,7 +40,7 @@ def make_report(
         conflicts=tuple(conflicts),
         leakage=tuple(clean.leaks),
         bad_rows=tuple(clean.bad),
-        warnings=tuple(_warnings(splits, conflicts, clean.leaks, clean.bad)),
+        warnings=(*_warnings(splits, conflicts, clean.leaks, clean.bad), *about_labels),
     )
 
 
@@ -63,8 +68,24 @@ def _warnings(
         warnings.append(f"{_were(count, 'input')} found in {split} more than once with different targets.")
     for name in ("validation", "test"):
         warnings += [f"No {name} row has the label {label!r}." for label, count in splits[name].classes.items() if not count]
+    warnings += [words for name in ("validation", "test") if (words := _other_balance(splits["train"], splits[name], name))]
     warnings += [f"No test row is in the slice {name!r}." for name, count in splits["test"].slices.items() if not count]
     return warnings
+
+
+def _other_balance(train: SplitReport, other: SplitReport, name: str) -> str | None:
+    """A warning if a class has clearly another share of a split's rows than of the training rows.
+
+    Clearly: by 5 points and by 3 standard errors of a difference of two shares.
+    """
+    for label, count in other.classes.items():
+        shares = train.classes[label] / train.rows, count / other.rows
+        together = (train.classes[label] + count) / (train.rows + other.rows)
+        error = math.sqrt(together * (1 - together) * (1 / train.rows + 1 / other.rows))
+        if abs(shares[1] - shares[0]) > max(_POINTS, _ERRORS * error):
+            words = f"{shares[0]:.1%} of the train rows and {shares[1]:.1%} of the {name} rows"
+            return f"The classes are not balanced alike: {label!r} has {words}; an answer that is always the same may score well."
+    return None
 
 
 def _were(count: int, noun: str) -> str:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from softprompt_core.data.labels import Labels, label_text
+from softprompt_core.data.look_alikes import unknown_label
 from softprompt_core.data.report import BadRow, Leak
 from softprompt_core.data.sources import RawSplit
 from softprompt_core.data.templates import cell_problem, render
 from softprompt_core.spec.data import DataSpec
+
+_GUESSES = 100  # of what an unknown label may mean; where more are unknown, another column is
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,14 @@ def _target_of(data: DataSpec, labels: Labels | None) -> Callable[[Mapping[str, 
         assert template is not None
         return lambda cells: render(template, cells)
     assert labels is not None
-    by_value, labels_text = labels.by_value, ", ".join(labels.by_value)
+    by_value, problems = labels.by_value, dict[str, str]()
 
     def word(cells: Mapping[str, Any]) -> str:
         value = label_text(cells[column])
         if value not in by_value:
-            raise _BadCell(column, f"unknown label {value!r}; known: {labels_text}")
+            if value not in problems:
+                problems[value] = unknown_label(value, by_value, guess=len(problems) < _GUESSES)
+            raise _BadCell(column, problems[value])
         return by_value[value]
 
     return word

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softprompt_core.evaluation.predictions import Predictions
+from softprompt_core.spec.gates import metrics_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,17 +25,12 @@ Metric = Callable[[np.ndarray], float]
 
 LOWER_IS_BETTER = frozenset({"loss", "ece"})
 
-_CLASSIFICATION = ("accuracy", "macro_f1", "loss", "ece")
-_PER_LABEL = ("precision", "recall", "f1")
-_GENERATION = ("exact_match", "rougeL", "rouge1", "bleu", "loss")
 _ECE_BINS = 10
 
 
 def metric_names(predictions: Predictions) -> tuple[str, ...]:
     """Every metric that these predictions can have, as gates write it: ``accuracy``, ``f1/<label>``, …"""
-    if not predictions.labels:
-        return _GENERATION
-    return (*_CLASSIFICATION, *(f"{kind}/{label}" for label in predictions.labels for kind in _PER_LABEL))
+    return metrics_of(predictions.labels)
 
 
 def summary_metrics(labels: Sequence[str]) -> tuple[str, ...]:
@@ -114,15 +110,24 @@ def confusion(predictions: Predictions) -> pd.DataFrame:
 
 
 def majority(predictions: Predictions, train_labels: Sequence[str]) -> Predictions:
-    """What one gets for always answering the most frequent training label, on the rows of ``predictions``.
+    """What one gets for always giving the same answer, on the rows of ``predictions``: the most frequent training label, or
+    another one that more of these rows have.
 
-    Of equally frequent labels the first in ``predictions.labels`` is taken. Raises ValueError without training labels.
+    A candidate that does not beat the best constant answer has learned nothing, whatever the classes' shares in training were.
+    Of equally frequent training labels the first in ``predictions.labels`` is taken.
+
+    Raises:
+        ValueError: there are no training labels.
     """
-    counts = Counter(train_labels)
+    counts, right = Counter(train_labels), Counter(predictions.gold)
     if not counts:
         raise ValueError("no training labels: the majority class is undefined")
     order = {label: index for index, label in enumerate(predictions.labels)}
-    word = min(counts, key=lambda label: (-counts[label], order.get(label, len(order)), label))
+
+    def best(label: str) -> tuple[int, int, int, str]:
+        return -right[label], -counts[label], order.get(label, len(order)), label
+
+    word = min({*counts, *right}, key=best)
     rows = len(predictions)
     answers = {"scorer": "majority", "predicted": (word,) * rows, "loss": (math.nan,) * rows, "scores": ()}
     return predictions.model_copy(update=answers)

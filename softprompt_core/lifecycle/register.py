@@ -7,15 +7,20 @@ import shutil
 import subprocess
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from softprompt_core.fingerprint import library_fingerprint
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 from softprompt_core.spec import PromptSpec, to_yaml
+from softprompt_core.spec.data import template_fields
 from softprompt_core.store import registration, tags
 from softprompt_core.store.connection import Store
 from softprompt_core.store.versions import Version
 from softprompt_core.version import __version__
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
 
 _CODE = Path(__file__).parents[1] / "serving" / "pyfunc_model.py"
 # What a served version needs to answer; pinned to what it was trained with.
@@ -77,15 +82,14 @@ def register(task: ResolvedTask, store: Store, run_id: str, prompt_file: Path, f
         Unavailable: the files did not arrive in MLflow's artifact store as they were sent.
     """
     import pandas as pd
-    from mlflow.models import infer_signature
 
     from softprompt_core.serving import Predictor
 
     folder = write_version_folder(task, prompt_file)
     predictor = Predictor.load(folder)
-    example = pd.DataFrame([dict(task.data.input_example)])
-    signature = infer_signature(example, predictor.predict(example))
-    model = registration.PyfuncModel(folder, _CODE, signature, example, requirements())
+    example = pd.DataFrame([dict(task.data.input_example)], dtype=object)
+    predictor.predict(example)  # a version that cannot answer is not registered
+    model = registration.PyfuncModel(folder, _CODE, signature_of(task.spec), example, requirements())
     version = registration.register(
         store,
         model,
@@ -97,6 +101,24 @@ def register(task: ResolvedTask, store: Store, run_id: str, prompt_file: Path, f
     store.client.update_registered_model(task.name, task.spec.description or f"Soft prompts of the task {task.name}.")
     shutil.rmtree(folder, ignore_errors=True)
     return version
+
+
+def signature_of(spec: PromptSpec) -> ModelSignature:
+    """What a version takes and gives: the columns of the input template with cells of any kind, as training takes them.
+
+    Inferred from a row, a column would have that row's type, and MLflow would refuse what training accepted: 5.5 where the first
+    row had 5, "101A" beside 100, an id beyond 64 bits. The predictor checks each cell as training does.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import AnyType
+
+    columns = dict.fromkeys(template_fields(spec.data.input))
+    answers = {"prediction": DataType.string} | ({"probability": DataType.double} if spec.is_classification else {})
+    return ModelSignature(
+        inputs=Schema([ColSpec(AnyType(), column) for column in columns]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in answers.items()]),
+    )
 
 
 def requirements() -> list[str]:

@@ -15,6 +15,8 @@ from softprompt_core.errors import InvalidInput
 from softprompt_core.fingerprint import file_digest, fingerprint, library_fingerprint
 from softprompt_core.lifecycle.workspace import Workspace
 from softprompt_core.spec import PromptSpec
+from softprompt_core.spec.gates import metric_problem
+from softprompt_core.text_files import require_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,11 +117,21 @@ def spec_fingerprint(spec: PromptSpec) -> str:
 
 
 def _resolved(spec: PromptSpec, data: TaskData) -> ResolvedTask:
+    _check_gates(spec, data.labels)
     base = identify(spec.base_model)
     fingerprints = _fingerprints(spec, base, data)
     task = ResolvedTask(spec, base, fingerprints, Workspace.of(spec.name, fingerprints.training))
     vars(task)["data"] = data  # they are here already
     return task
+
+
+def _check_gates(spec: PromptSpec, labels: Sequence[str]) -> None:
+    """Raises InvalidInput for a gate about a label that the data do not have: it could never be met."""
+    for index, gate in enumerate(spec.gates):
+        problem = metric_problem(gate.metric, spec.is_classification, labels)
+        if problem:
+            where = f"spec of `{spec.name}`, gates[{index}].metric"
+            raise InvalidInput(problem, where=where, do="correct the gate; labels are named by their words")
 
 
 def _fingerprints(spec: PromptSpec, base: BaseIdentity, data: TaskData) -> Fingerprints:
@@ -140,7 +152,16 @@ def _fingerprints(spec: PromptSpec, base: BaseIdentity, data: TaskData) -> Finge
 def _prompt_file_digest(spec: PromptSpec) -> str | None:
     if spec.prompt.file is None:
         return None
+    path = Path(spec.prompt.file)
+    if path.is_dir():
+        from softprompt_core.soft_prompt import vectors_file  # needs torch
+
+        path = vectors_file(path)
+    where = f"prompt.file: {path}"
     try:
-        return file_digest(spec.prompt.file)
-    except OSError:
-        raise InvalidInput("no such file", where=f"prompt.file: {spec.prompt.file}", do="check the path") from None
+        require_regular(path)
+        return file_digest(path)
+    except FileNotFoundError:
+        raise InvalidInput("no such file", where=where, do="check the path") from None
+    except OSError as error:
+        raise InvalidInput(f"cannot be read: {error}", where=where, do="check the file and its permissions") from None

@@ -16,7 +16,7 @@ from softprompt_core.json_files import write_json
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.tokenized import TokenizationKey, tokenized
 from softprompt_core.lifecycle.trained import TrainedSeed, finished_seed
-from softprompt_core.soft_prompt import SoftPrompt, initial_weights, read_npy
+from softprompt_core.soft_prompt import SoftPrompt, initial_weights, read_start
 from softprompt_core.training import (
     Progress,
     TrainedPrompt,
@@ -181,13 +181,12 @@ def _initial_weights(task: ResolvedTask, seed: int, champion: Path | None) -> Te
     config, weights = task.spec.prompt, None
     if config.init == "champion" and champion is None:
         config = config.model_copy(update={"init": "labels"})
-    start = champion if config.init == "champion" else Path(config.file) if config.init == "file" and config.file else None
-    if start is not None and start.suffix == ".npy":
-        weights = read_npy(start)
-    elif start is not None:
-        prompt = SoftPrompt.load(start)
+    if config.init == "champion" and champion is not None:
+        prompt = SoftPrompt.load(champion)
         prompt.require_base(base.identity)
         weights = prompt.weights
+    elif config.init == "file" and config.file is not None:
+        weights = read_start(Path(config.file), base)
     return initial_weights(
         config,
         base,

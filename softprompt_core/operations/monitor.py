@@ -100,8 +100,10 @@ def check_health(
     champion = versions.by_alias(store, name, tags.CHAMPION)
     if champion is None:
         if not versions.list_versions(store, name):
-            do = "`softprompt registry list` shows the tasks"
-            raise InvalidInput("no version is registered under this name", where=name, do=do)
+            problem = "no version is registered under this name"
+            if name.endswith((".yaml", ".yml")):
+                problem += ", and there is no such spec file"
+            raise InvalidInput(problem, where=name, do="`softprompt registry list` shows the tasks")
         health = Health.UNKNOWN
         return HealthResult(task=name, health=health, reason="There is no champion.", exit_code=health.exit_code)
     with tempfile.TemporaryDirectory() as scratch:

@@ -12,7 +12,7 @@ from softprompt_core import settings
 from softprompt_core.base_model.label_tree import LabelTree
 from softprompt_core.base_model.loading import BaseModel, load_base
 from softprompt_core.base_model.tokens import answer_room, encode_inputs, input_limit
-from softprompt_core.data import cell_problem, render
+from softprompt_core.data import cell_problem, frame_cells, plain_cells, render
 from softprompt_core.errors import InvalidInput
 from softprompt_core.forward import Engine, generate, label_scores
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
@@ -62,19 +62,23 @@ class Predictor:
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """One answer a row: ``prediction``, and for classification ``probability`` (softmax over the labels' log-probabilities).
 
+        Cells are taken as in training: text, numbers, dates; a row that training would have set aside is refused.
+
         Raises:
-            InvalidInput: a column of the input template is missing, or a cell is empty.
+            InvalidInput: a column of the input template is missing or there twice, or a cell is empty.
         """
         import pandas as pd
 
         columns = list(dict.fromkeys(template_fields(self.spec.data.input)))
-        missing = [c for c in columns if c not in frame.columns]
+        cells = frame_cells(frame, columns, "input")
+        missing = [column for column in columns if column not in cells]
         if missing:
             present = ", ".join(map(str, frame.columns)) or "none"
             raise InvalidInput(
                 f"the column `{missing[0]}` is missing; the input has: {present}", do=f"send the columns {', '.join(columns)}"
             )
-        texts = [text_of(self.spec, row, index) for index, row in enumerate(frame[columns].to_dict(orient="records"))]
+        rows = zip(*(cells[column] for column in columns), strict=True)
+        texts = [text_of(self.spec, dict(zip(columns, row, strict=True)), index) for index, row in enumerate(rows)]
         options = self.spec.evaluation
         engine = Engine(self.base, self.prompt.position, self.encode(texts), cache_bytes=0)
         if self.labels is None:
@@ -97,9 +101,18 @@ class Predictor:
 
 
 def text_of(spec: PromptSpec, row: Mapping[Any, Any], index: int) -> str:
-    """The rendered input of one row. Raises InvalidInput for an empty cell; ``index`` names the row in it."""
-    for column, cell in row.items():
+    """The rendered input of one row, as training renders it.
+
+    Raises:
+        InvalidInput: a cell is empty or does not fit the template; ``index`` names the row.
+    """
+    cells = dict(zip(row, plain_cells(list(row.values())), strict=True))
+    for column, cell in cells.items():
         problem = cell_problem(cell)
         if problem:
             raise InvalidInput(f"row {index}: `{column}` {problem}", do="send text or a number in every column")
-    return render(spec.data.input, row)
+    try:
+        return render(spec.data.input, cells)
+    except ValueError as error:
+        do = "send what the format asks for, or a number where it writes numbers"
+        raise InvalidInput(f"row {index}: {error}", do=do) from None

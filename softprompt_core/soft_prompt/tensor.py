@@ -19,7 +19,8 @@ from torch import Tensor
 from softprompt_core.base_model import BaseIdentity
 from softprompt_core.base_model.loading import BaseModel
 from softprompt_core.errors import Diverged, InvalidInput
-from softprompt_core.json_files import replacing
+from softprompt_core.json_files import parse_json, replacing
+from softprompt_core.text_files import require_regular
 
 FILE_NAME = "soft_prompt.safetensors"
 _TENSOR = "soft_prompt"
@@ -113,11 +114,13 @@ class SoftPrompt:
         try:
             base = BaseIdentity(**meta["base"])
             weights = load_file(path)[_TENSOR]
-            position, task, labels = meta["position"], str(meta["task"]), tuple(meta["labels"])
+            position, task, labels = meta["position"], str(meta["task"]), _words(meta["labels"])
         except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
             raise _bad(path, f"is damaged: {error}") from None
         if position not in ("prefix", "suffix"):
             raise _bad(path, f"names the position {position!r}; prefix and suffix are known")
+        if not len(weights):
+            raise _bad(path, "holds no vector")
         if shape[1] != base.hidden_size:
             raise _bad(path, f"has vectors of {shape[1]} numbers, but its base {base.short} has {base.hidden_size}")
         if not torch.isfinite(weights).all():
@@ -138,6 +141,7 @@ def require_room(length: int, base: BaseModel) -> None:
 def read_header(path: Path) -> dict[str, Any]:
     """The JSON header of a safetensors file, checked for plausible size before it is read."""
     try:
+        require_regular(path)
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -145,12 +149,12 @@ def read_header(path: Path) -> dict[str, Any]:
                 raise _bad(path, f"claims a header of {length} bytes; at most {_MAX_HEADER} are read")
             if size > _MAX_FILE:
                 raise _bad(path, f"has {size} bytes; a soft prompt is far smaller than {_MAX_FILE}")
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length))
     except FileNotFoundError:
         raise InvalidInput("no such file", where=str(path), do="check the path") from None
     except OSError as error:
         raise InvalidInput(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except ValueError:
         raise _bad(path, "has no readable header") from None
     if not isinstance(header, dict):
         raise _bad(path, "has no readable header")
@@ -159,12 +163,18 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def _meta(header: dict[str, Any], path: Path) -> dict[str, Any]:
     try:
-        meta = json.loads(header["__metadata__"]["softprompt"])
-    except (KeyError, TypeError, json.JSONDecodeError):
+        meta = parse_json(header["__metadata__"]["softprompt"])
+    except (KeyError, TypeError, ValueError):
         raise _bad(path, "lacks the soft-prompt metadata") from None
     if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
         raise _bad(path, "has a format that this version does not know")
     return meta
+
+
+def _words(labels: Any) -> tuple[str, ...]:
+    if not isinstance(labels, list) or not all(isinstance(word, str) for word in labels):
+        raise ValueError("`labels` is no list of words")
+    return tuple(labels)
 
 
 def _bad(path: Path, what: str) -> InvalidInput:

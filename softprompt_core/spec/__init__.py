@@ -2,7 +2,7 @@
 
 from softprompt_core.spec.data import DataSource, DataSpec, FilesSource, TargetSpec
 from softprompt_core.spec.gates import GateSpec
-from softprompt_core.spec.loading import json_schema, load_spec, parse_spec, spec_files
+from softprompt_core.spec.loading import json_schema, load_spec, names_spec_file, parse_spec, spec_files
 from softprompt_core.spec.models import (
     BaseModelSpec,
     EvaluationSpec,
@@ -27,6 +27,7 @@ __all__ = [
     "TrainingConfig",
     "json_schema",
     "load_spec",
+    "names_spec_file",
     "parse_spec",
     "read_yaml",
     "spec_files",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,6 +14,17 @@ FACTS = ("size_bytes", "prompt_norm", "seed_spread", "diverged_seeds", "best_ste
 """Gateable numbers about the candidate itself, not about its answers."""
 
 EVERY_SLICE = "*"
+
+_CLASSIFICATION = ("accuracy", "macro_f1", "loss", "ece")
+_PER_LABEL = ("precision", "recall", "f1")
+_GENERATION = ("exact_match", "rougeL", "rouge1", "bleu", "loss")
+
+
+def metrics_of(labels: Sequence[str]) -> tuple[str, ...]:
+    """Every metric that answers can have, as gates write it: ``accuracy``, ``f1/<label>``, …; no ``labels`` means generation."""
+    if not labels:
+        return _GENERATION
+    return (*_CLASSIFICATION, *(f"{kind}/{label}" for label in labels for kind in _PER_LABEL))
 
 
 class GateSpec(Frozen):
@@ -26,7 +39,8 @@ class GateSpec(Frozen):
     at_most: float | None = Field(None, allow_inf_nan=False)
     """The candidate's value must not exceed this (for `loss`)."""
     versus: Literal["champion", "hard_prompt", "majority"] | None = None
-    """Compare with: the champion re-scored on the same rows, the best hard prompt, or the majority class."""
+    """Compare with: the champion re-scored on the same rows, the best hard prompt, or the best answer that is always the same
+    (`majority`)."""
     margin: float | None = Field(None, ge=0, allow_inf_nan=False)
     """With `versus`: how much worse the candidate may be (default 0)."""
     by: float | None = Field(None, ge=0, allow_inf_nan=False)
@@ -83,6 +97,25 @@ class GateSpec(Frozen):
         relative = (self.margin, self.by, self.confidence)
         if any(value is not None for value in relative) or self.test != "auto" or self.in_doubt != "fail":
             raise ValueError("`margin`, `by`, `confidence`, `test` and `in_doubt` go with `versus`")
+
+
+def metric_problem(metric: str, classification: bool, labels: Sequence[str] | None) -> str | None:
+    """Why a gate's metric is none of this task, with the nearest name; None where it is one.
+
+    Args:
+        labels: the label words; None while they are not known yet, and then any word is taken for one.
+    """
+    kind, slash, label = metric.partition("/")
+    if metric in FACTS or (classification and labels is None and slash and kind in _PER_LABEL):
+        return None
+    names = metrics_of((labels or ("<label>",)) if classification else ())
+    if metric in names:
+        return None
+    # While labels are not known, the word behind the slash is taken as it is.
+    candidates = (*(metrics_of((label,)) if classification and slash and labels is None else names), *FACTS)
+    close = difflib.get_close_matches(metric, candidates, n=1, cutoff=0.6)
+    hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join((*names, *FACTS))}"
+    return f"`{metric}` is no metric of a {'classification' if classification else 'generation'} task; {hint}"
 
 
 def right_or_wrong(metric: str) -> bool:

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from softprompt_core.errors import InvalidInput
 from softprompt_core.spec.models import PromptSpec
-from softprompt_core.spec.yaml_text import read_yaml, shortened
+from softprompt_core.spec.yaml_text import MAX_CHARACTERS, read_yaml, shortened
+from softprompt_core.text_files import read_text
 
 MAX_PROBLEMS = 20
 
@@ -25,16 +26,11 @@ def load_spec(path: str | Path) -> PromptSpec:
         InvalidInput: the file is missing, is not YAML, or breaks the schema; names file, line and field.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InvalidInput(
             "is a folder, not a spec file", where=str(path), do="name one YAML file, or use `softprompt fleet DIR`"
         )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InvalidInput("no such spec file", where=str(path), do="check the path; a spec is one YAML file a task") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot be read: {error}", where=str(path), do="a spec is a UTF-8 YAML file") from None
+    text = read_text(path, "spec file", max_bytes=4 * MAX_CHARACTERS)
     document = read_yaml(text, str(path))
     return parse_spec(document.value, folder=path.parent, where=str(path), lines=document.lines)
 
@@ -51,6 +47,17 @@ def spec_files(folder: Path) -> list[Path]:
     if not files:
         raise InvalidInput("holds no spec files (*.yaml)", where=str(folder), do="put one YAML file a task into it")
     return files
+
+
+def names_spec_file(target: str) -> bool:
+    """Whether a word of the command line means a spec file, not a task.
+
+    A task may be called ``x.yaml``, and a folder may hold something that is called like a task. No task's name has a slash, so a
+    path with one is always a file; without one it must be a YAML file that is there.
+    """
+    if os.path.dirname(target):
+        return True
+    return target.endswith((".yaml", ".yml")) and os.path.isfile(target)
 
 
 def parse_spec(
@@ -74,7 +81,7 @@ def parse_spec(
     try:
         spec = PromptSpec.model_validate(value)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_input=False)
+        errors = error.errors(include_url=False)
         (location, problem), *others = [_explain(e, lines or {}, where) for e in errors[:MAX_PROBLEMS]]
         more = "".join(f"\n{other_location}: {other}" for other_location, other in others)
         if len(errors) > MAX_PROBLEMS:
@@ -133,6 +140,8 @@ def _explain(error: Any, lines: Mapping[tuple[str, ...], int], where: str) -> tu
         return location, f"unknown key `{field}`; {hint}"
     if error["type"] == "missing":
         return location, f"`{field}` is missing"
+    if error["type"] == "string_type" and isinstance(error["input"], (int, float)):  # `true` is one, too
+        message = "is read as a number or as true or false; put it into quotes to mean the text"
     if error["type"] == "string_pattern_mismatch" and path == ("name",):
         message = "use lower case letters, digits, `_`, `.` and `-`, beginning with a letter or digit"
     return location, f"`{field}`: {shortened(message)}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from softprompt_core.spec.data import DataSpec, template_fields
 from softprompt_core.spec.frozen import Frozen
-from softprompt_core.spec.gates import EVERY_SLICE, GateSpec
+from softprompt_core.spec.gates import EVERY_SLICE, GateSpec, metric_problem
 from softprompt_core.spec.monitor import MonitorSpec
 
 
@@ -46,7 +48,7 @@ class PromptConfig(Frozen):
     text: str | None = None
     """For `init: text`: the words to start from."""
     file: str | None = None
-    """For `init: file`: a `.safetensors` or `.npy` soft prompt."""
+    """For `init: file`: a soft prompt (`.safetensors`), a `.npy` matrix, or a PEFT adapter of prompt tuning (file or folder)."""
     position: Literal["auto", "prefix", "suffix"] = "auto"
     """Before or after the input. `auto`: suffix for causal models (the input's keys and values are then computed
     once), prefix for encoder–decoder models."""
@@ -118,9 +120,17 @@ class ScheduleSpec(Frozen):
 
     @field_validator("cron")
     @classmethod
-    def _five_fields(cls, value: str) -> str:
+    def _names_a_time(cls, value: str) -> str:
+        from cronsim import CronSim
+
         if len(value.split()) != 5:
             raise ValueError(f"cron {value!r} must have five fields: minute hour day month weekday")
+        try:
+            first = next(CronSim(value, datetime(2000, 1, 1, tzinfo=UTC)), None)
+        except Exception as error:  # whatever the parser raises, it is the text that is no time
+            raise ValueError(f"cron {value!r} names no time ({str(error).lower()}); write it as in `0 3 * * 1`") from None
+        if first is None:
+            raise ValueError(f"cron {value!r} names a day that no year has")
         return value
 
     @field_validator("timezone")
@@ -128,8 +138,11 @@ class ScheduleSpec(Frozen):
     def _known_zone(cls, value: str) -> str:
         from zoneinfo import available_timezones
 
-        if value not in available_timezones():
-            raise ValueError(f"unknown time zone {value!r}; use an IANA name such as Europe/Berlin")
+        zones = available_timezones()
+        if value not in zones:
+            close = difflib.get_close_matches(value, zones, n=1)
+            hint = f"did you mean {close[0]}?" if close else "use an IANA name such as Europe/Berlin"
+            raise ValueError(f"unknown time zone {value!r}; {hint}")
         return value
 
 
@@ -163,20 +176,31 @@ class PromptSpec(Frozen):
 
     @model_validator(mode="after")
     def _gates_fit(self) -> Self:
-        classification = self.data.target.column is not None
         if EVERY_SLICE in self.data.slices:
             raise ValueError(f"data.slices: {EVERY_SLICE!r} means every slice in a gate and cannot be a slice's name")
         for index, gate in enumerate(self.gates):
-            if gate.slice == EVERY_SLICE and not self.data.slices:
-                raise ValueError(f"gates[{index}]: means every slice, and data.slices defines none")
-            if gate.slice not in (None, EVERY_SLICE, *self.data.slices):
-                known = ", ".join(self.data.slices) or "none are defined"
-                raise ValueError(f"gates[{index}]: names the slice {gate.slice!r}; slices under data.slices: {known}")
-            if gate.metric == "seed_spread" and self.training.seeds < 2:
-                raise ValueError(f"gates[{index}]: `seed_spread` compares seeds; set training.seeds to 2 or more")
-            if gate.versus == "majority" and not classification:
-                raise ValueError(f"gates[{index}]: compares with the majority class, but the task generates text")
+            problem = self._gate_problem(gate)
+            if problem:
+                raise ValueError(f"gates[{index}]: {problem}")
         return self
+
+    def _gate_problem(self, gate: GateSpec) -> str | None:
+        """Why a gate could never be met by this task, as far as the spec alone tells."""
+        slices, labels = self.data.slices, self.data.target.labels
+        if gate.slice == EVERY_SLICE and not slices:
+            return "means every slice, and data.slices defines none"
+        if gate.slice not in (None, EVERY_SLICE, *slices):
+            close = difflib.get_close_matches(str(gate.slice), slices, n=1, cutoff=0.5)
+            hint = f"; did you mean `{close[0]}`?" if close else ""
+            known = ", ".join(slices) or "none are defined"
+            return f"names the slice {gate.slice!r}; slices under data.slices: {known}{hint}"
+        if gate.metric == "seed_spread" and self.training.seeds < 2:
+            return "`seed_spread` compares seeds; set training.seeds to 2 or more"
+        if gate.versus == "majority" and not self.is_classification:
+            return "compares with the majority class, but the task generates text"
+        if gate.versus == "majority" and gate.metric in ("loss", "ece"):
+            return f"the majority class is an answer without probabilities and has no `{gate.metric}` to compare with"
+        return metric_problem(gate.metric, self.is_classification, list(labels.values()) if labels is not None else None)
 
     @property
     def is_classification(self) -> bool:

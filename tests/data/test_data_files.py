@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 import time
@@ -148,6 +149,99 @@ def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "rows.parquet")
     with pytest.raises(InvalidInput, match=r"rows.parquet: two columns are called `text`"):
         read(tmp_path / "rows.parquet")
+
+
+WIDE = "text,label\n" + "\u00e4 row,a\nother,b\n" * 5
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["my rows.csv", "my rows.csv.gz.jsonl.gz"])
+def test_a_wide_encoding_is_named_and_the_advice_converts_it(tmp_path: Path, name: str, encoding: str) -> None:
+    data = WIDE.encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.raises(InvalidInput, match=r"is UTF-(16|16LE|16BE|32), not UTF-8") as refused:
+        read(tmp_path / name)
+    assert refused.value.do is not None
+    command = refused.value.do.partition("for instance: ")[2]
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=20)
+    (converted,) = tmp_path.glob("*-utf8*")
+    assert converted.read_text(encoding="utf-8-sig") == WIDE
+
+
+@pytest.mark.parametrize(
+    ("content", "called"),
+    [
+        ("text;label\n1,5 Euro;a\n", "semicolons"),
+        ('"text";"label"\r\n"a;b";"c"\r\n', "semicolons"),
+        ("id;text\r1;a\r", "semicolons"),
+        ("text\tlabel\na\tb\n", "tabs"),
+        ("text|label\na|b\n", "vertical bars"),
+    ],
+)
+def test_another_separator_than_the_comma_is_called_by_its_name(tmp_path: Path, content: str, called: str) -> None:
+    (tmp_path / "rows.csv").write_text(content, newline="")
+    with pytest.raises(InvalidInput) as refused:
+        read(tmp_path / "rows.csv")
+    assert f"rows.csv:1: its cells are separated by {called}, not by commas" in str(refused.value)
+
+
+def test_a_header_may_hold_other_signs_where_commas_separate(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a;b,text,label\nx,y,z\n")
+    assert read(tmp_path / "rows.csv") == {"text": ["y"], "label": ["z"]}
+
+
+def test_a_folder_s_name_may_hold_the_signs_of_a_pattern(tmp_path: Path, spec: Callable[..., Any]) -> None:
+    folder = tmp_path / "my data [v1]" / "a*b"
+    folder.mkdir(parents=True)
+    for name in ("one.jsonl", "two.jsonl"):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    assert len(read(folder / "*.jsonl")["text"]) == 40
+    assert len(read(folder / "one.jsonl")["text"]) == 20
+    for name, words in (("*.csv", "no file matches the pattern"), ("none.csv", "no such file")):
+        with pytest.raises(InvalidInput, match=words):
+            read(folder / name)
+
+
+def test_a_hub_folder_s_name_may_hold_them_too(tmp_path: Path, spec: Callable[..., Any]) -> None:
+    folder = tmp_path / "my data [v1]"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    assert load_splits(DataSource(hub=str(folder)), BOTH)["train"].rows == 20
+
+
+def test_a_pipe_in_a_file_s_place_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    with pytest.raises(InvalidInput, match="is a pipe or a device"):
+        read(tmp_path / "rows.jsonl")
+
+
+def test_a_column_s_name_may_hold_dots(tmp_path: Path, spec: Callable[..., Any], write_jsonl: Callable[..., str]) -> None:
+    rows = [{"reviews.text": row["text"], "reviews.rating": i % 2} for i, row in enumerate(ROWS)]
+    made = spec(
+        {"train": write_jsonl("rows.jsonl", rows)},
+        input="{reviews.text}!",
+        target={"column": "reviews.rating"},
+        slices={"long": "`reviews.text`.str.len() > 5"},
+    )
+    data = prepare(made)
+    assert data.columns == ("reviews.text",) and data.splits["train"][0].input.startswith("row ")
+    with pytest.raises(InvalidInput, match=r"no column `reviews\.txt`; .*\n.*did you mean `reviews\.text`"):
+        prepare(made.model_copy(update={"data": made.data.model_copy(update={"input": "{reviews.txt}"})}))
+
+
+def test_numbers_that_python_can_hardly_write_make_a_bad_row_and_no_more(
+    write_jsonl: Callable[..., str], spec: Callable[..., Any]
+) -> None:
+    odd = [10**400, 10**4000, 1e300, -0.0, 5.0, 2**70]
+    path = write_jsonl("rows.jsonl", [*ROWS, *({"text": number, "label": "a"} for number in odd)])
+    data = prepare(spec({"train": path}, max_bad_rows=1))
+    assert [(bad.id, bad.problem) for bad in data.report.bad_rows] == [("train/21", "is an integer of thousands of digits")]
+    inputs = {example.id: example.input for rows in data.splits.values() for example in rows}
+    assert [inputs[f"train/{n}"] for n in (20, 22, 23, 24, 25)] == [str(10**400), "1e+300", "0", "5", str(2**70)]
+    # In columns of their own such numbers meet a format that no float can follow.
+    numbers = [{**row, "n": 10**400 if i == 3 else i} for i, row in enumerate(ROWS)]
+    formatted = prepare(spec({"train": write_jsonl("n.jsonl", numbers)}, input="{text} {n:.1f}", max_bad_rows=1))
+    assert [bad.id for bad in formatted.report.bad_rows] == ["train/3"]
 
 
 @pytest.mark.parametrize(

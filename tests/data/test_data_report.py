@@ -138,3 +138,24 @@ def test_a_missing_or_broken_file_of_prepared_data_is_refused(data: TaskData, tm
     (tmp_path / broken).unlink()
     with pytest.raises(InvalidInput, match="is not a folder of prepared data"):
         load_task_data(tmp_path)
+
+
+def balanced(a: int, b: int, split: str) -> pd.DataFrame:
+    return pd.DataFrame({"text": [f"{split} {i}" for i in range(a + b)], "label": ["a"] * a + ["b"] * b})
+
+
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        ((60, 140), "'a' has 50.0% of the train rows and 30.0% of the test rows"),
+        ((200, 0), "'a' has 50.0% of the train rows and 100.0% of the test rows"),
+        ((46, 54), None),  # a few points
+        ((3, 7), None),  # a few rows
+    ],
+)
+def test_classes_that_are_balanced_otherwise_in_test_are_a_warning(
+    spec: Callable[..., Any], test: tuple[int, int], words: str | None
+) -> None:
+    data = prepare(spec(), {"train": balanced(200, 200, "train"), "test": balanced(*test, "test")})
+    found = [warning for warning in data.report.warnings if "not balanced alike" in warning]
+    assert len(found) == (words is not None) and all(str(words) in warning for warning in found)

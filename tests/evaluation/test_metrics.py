@@ -156,13 +156,22 @@ def test_confusion_counts_gold_by_predicted_and_keeps_odd_answers() -> None:
     assert table.to_numpy().sum() == 4
 
 
-def test_majority_answers_the_most_frequent_training_label_whatever_the_test_rows_hold() -> None:
-    like = classified("aab", "abb", slices={"s": (True, False, True)}, scores=((0.0, -1.0, -2.0),) * 3)
+def test_majority_is_the_most_frequent_training_label_or_a_better_constant_answer() -> None:
+    like = classified("aabb", "abbb", slices={"s": (True, False, True, True)}, scores=((0.0, -1.0, -2.0),) * 4)
     always = majority(like, ["b", "c", "b", "a"])
-    assert always.predicted == ("b",) * 3
+    assert always.predicted == ("b",) * 4
     assert (always.scorer, always.ids, always.gold, always.slices) == ("majority", like.ids, like.gold, like.slices)
-    assert metric_value(always, "accuracy") == pytest.approx(1 / 3)
+    assert metric_value(always, "accuracy") == pytest.approx(1 / 2)
     assert math.isnan(metric_value(always, "loss")) and math.isnan(metric_value(always, "ece"))
-    assert majority(like, ["c", "b"]).predicted[0] == "b", "ties go to the first label"
+    assert majority(like, ["c", "b", "a"]).predicted[0] == "a", "ties go to the first label"
+    assert majority(classified("aab", "abb"), ["b", "b", "c", "a"]).predicted[0] == "a", "more test rows than the training's"
     with pytest.raises(ValueError, match="no training labels"):
         majority(like, [])
+
+
+@given(st.text("abc", min_size=1, max_size=12), st.text("abc", min_size=1, max_size=12))
+def test_no_constant_answer_is_better_than_majority(gold: str, trained: str) -> None:
+    always = majority(classified(gold, gold), list(trained))
+    for metric in ("accuracy", "macro_f1"):
+        constants = [metric_value(classified(gold, label * len(gold)), metric) for label in set(gold) | set(trained)]
+        assert metric_value(always, metric) >= max(constants) - 1e-12

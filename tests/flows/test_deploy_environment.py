@@ -63,6 +63,12 @@ WRONG = {
     "a key of before": (MINIMAL + "retrain_when_degraded: true", "`retrain_when_degraded` is gone"),
     "a list": ("- a", "is no mapping"),
     "no YAML": ("work_pool: {", "cannot be read"),
+    "a key twice": (MINIMAL + "env: {A: b, A: c}", "odd.yaml:2: cannot be read: `env.A` is written twice, on line 2"),
+    "a part twice": (MINIMAL + "schedules: true\nwork_pool: {name: there}", "`work_pool` is written twice, on lines 1 and 3"),
+    "an anchor": (MINIMAL + "tags: &x [*x]", "anchors (&) and aliases (*) are not read"),
+    "a tag": (MINIMAL + "heartbeat_seconds: !!int x", "tags (!) are not read"),
+    "depth": (MINIMAL + "tags: " + "[" * 3000, "nested more than"),
+    "a line": (MINIMAL + "schedules: maybe", "odd.yaml:2: `schedules`"),
     "a missing template": ("work_pool: {name: x, base_job_template: none.json}", "none.json: no such file"),
 }
 
@@ -74,6 +80,22 @@ def test_a_wrong_environment_file_is_told_with_its_place(text: str, message: str
     with pytest.raises(InvalidInput) as caught:
         load_environment(str(path))
     assert message in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("pool.json", '{"variables": {"a": 1, "a": 2}}', "an object has the key `a` twice"),
+        ("pool.json", "[" * 100_000, "nested too deep"),
+        ("pool.yaml", "variables: {}\nvariables: {a: 1}\n", "`variables` is written twice, on lines 1 and 2"),
+    ],
+)
+def test_a_wrong_job_template_is_told_with_its_place(tmp_path: Path, name: str, text: str, words: str) -> None:
+    (tmp_path / "odd.yaml").write_text(f"work_pool: {{name: x, base_job_template: {name}}}\n")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidInput) as caught:
+        load_environment(str(tmp_path / "odd.yaml"))
+    assert words in str(caught.value) and name in str(caught.value.where)
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from softprompt_core.errors import Outcome
 from softprompt_core.lifecycle.result import LifecycleResult, exit_code
 from softprompt_core.settings import home
 from softprompt_core.soft_prompt import SoftPrompt
+from softprompt_core.spec import spec_files
 from softprompt_core.store import tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import entries
@@ -275,6 +277,32 @@ def test_a_failure_that_nobody_foresaw_closes_the_run_and_does_not_stop_the_flee
     assert other.outcome is Outcome.UNCHANGED
     assert [r.info.status for r in mlflow_runs("disk")] == ["FAILED"]
     assert champion("disk") is None and versions.list_versions(Store.connect(), "disk") == []
+
+
+def test_no_file_of_a_fleet_stops_the_others_whatever_it_holds(tmp_path: Path, story: Story) -> None:
+    texts = {
+        "anchor": "x: &x [*x]\n",
+        "brackets": "[" * 3000,
+        "deep": "{a: " * 3000,
+        "integer": "name: !!int rel-a\n",
+        "boolean": "name: !!bool x\n",
+        "date": "name: !!timestamp abc\n",
+        "bomb": "a: &a [x]\n" + "".join(f"a{i}: &a{i} [*a, *a, *a, *a, *a, *a, *a, *a, *a]\n" for i in range(30)),
+        "comment": "# comment\n" * 3_000_000,
+        "zero": "name: \0\n",
+        "long": f"name: {'x' * 100_000}\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    (tmp_path / "wide.yaml").write_bytes("name: x\n".encode("utf-16"))
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "nowhere.yaml").symlink_to(tmp_path / "gone.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    paths = spec_files(tmp_path)
+    assert len(paths) == len(texts) + 4
+    *broken, other = run(*paths, story.spec)
+    assert {result.outcome for result in broken} == {Outcome.INVALID} and other.outcome is Outcome.UNCHANGED
+    assert all(len(result.reason) < 2000 and "Traceback" not in result.reason for result in broken)
 
 
 @pytest.fixture

@@ -185,3 +185,12 @@ def test_a_task_that_is_not_unchanged_any_more_is_told_why(
     for tag in (tags.FINGERPRINT, tags.LIBRARY_FINGERPRINT):
         store.client.set_model_version_tag("why", "1", tag, "0" * len(library_fingerprint()))
     assert told(same) == "why: the library's code, torch or transformers changed since version 1"
+
+
+def test_a_gate_about_a_label_that_the_data_do_not_have_trains_and_registers_nothing(taught_base: Path, tmp_path: Path) -> None:
+    path = write_toy(tmp_path, taught_base, gates=[{"metric": "f1/positve", "at_least": 0.1}])
+    result = run_task(path)
+    assert (result.outcome, result.exit_code) == (Outcome.INVALID, 40)
+    assert "gates[0].metric: `f1/positve` is no metric" in result.reason and "did you mean `f1/positive`?" in result.reason
+    store = Store.connect()
+    assert versions.list_versions(store, "toy") == [] and store.client.get_experiment_by_name("softprompt/toy") is None

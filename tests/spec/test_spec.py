@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import yaml
 from pydantic import ValidationError
 
 from softprompt_core.errors import InvalidInput
-from softprompt_core.spec import PromptSpec, json_schema, load_spec, parse_spec, spec_files
+from softprompt_core.spec import PromptSpec, json_schema, load_spec, names_spec_file, parse_spec, spec_files
+from softprompt_core.spec.gates import FACTS, metrics_of
 
 DEMO = Path(__file__).parents[2] / "deployments" / "demo"
 GOOD = """\
@@ -75,6 +77,61 @@ MISTAKES = {
     "two sources": ("{files: {train: rows.csv}}", "{files: {train: rows.csv}, hub: a/b}", 4, "exactly one of `files` and `hub`"),
     "cron": ("base_model: bundled", 'schedule: {cron: "3 * *"}', 2, "must have five fields"),
     "time zone": ("base_model: bundled", 'schedule: {cron: "0 3 * * 1", timezone: Mars/Base}', 2, "unknown time zone"),
+    "cron that names no time": ("base_model: bundled", 'schedule: {cron: "99 99 * * *"}', 2, "names no time"),
+    "cron on no day": ("base_model: bundled", 'schedule: {cron: "0 0 31 2 *"}', 2, "'0 0 31 2 \\*' names no time"),
+    "cron on no day of two months": ("base_model: bundled", 'schedule: {cron: "0 0 31 4,6 *"}', 2, "names no time"),
+    "cron with a step of a last day": ("base_model: bundled", 'schedule: {cron: "0 0 * * 5L/2"}', 2, "names no time"),
+    "misspelt time zone": (
+        "base_model: bundled",
+        'schedule: {cron: "0 3 * * 1", timezone: Europe/Berln}',
+        2,
+        r"unknown time zone 'Europe/Berln'; did you mean Europe/Berlin\?",
+    ),
+    "misspelt metric": (
+        "metric: accuracy\n    at_least: 0.8",
+        "metric: acuracy\n    at_least: 0.8",
+        11,
+        r"`gates.0`: `acuracy` is no metric of a classification task; did you mean `accuracy`\?",
+    ),
+    "misspelt label in a metric": (
+        "metric: accuracy\n    at_least: 0.8",
+        "metric: f1/godo\n    at_least: 0.8",
+        11,
+        r"`f1/godo` is no metric .* did you mean `f1/good`\?",
+    ),
+    "a label's value for its word": (
+        "metric: accuracy\n    at_least: 0.8",
+        "metric: f1/1\n    at_least: 0.8",
+        11,
+        "`f1/1` is no metric",
+    ),
+    "misspelt fact": (
+        "metric: accuracy\n    at_least: 0.8",
+        "metric: prompt_nrom\n    at_least: 0.8",
+        11,
+        r"did you mean `prompt_norm`\?",
+    ),
+    "metric of generation": (
+        "metric: accuracy\n    at_least: 0.8",
+        "metric: rougeL\n    at_least: 0.8",
+        11,
+        "`rougeL` is no metric of a classification task; known: accuracy",
+    ),
+    "loss of a constant answer": (
+        "metric: accuracy\n    at_least: 0.8",
+        "metric: loss\n    versus: majority",
+        11,
+        "has no `loss` to compare with",
+    ),
+    "nearly the slice": ("slice: long", "slice: lnog", 13, r"slices under data.slices: long; did you mean `long`\?"),
+    "number for a word": ("{0: bad, 1: good}", "{0: 010, 1: good}", 8, "`data.target.labels.0`: is read as a number .* quotes"),
+    "truth for a word": (
+        "{0: bad, 1: good}",
+        "{0: false, 1: good}",
+        8,
+        "`data.target.labels.0`: .* true or false; put it into quotes",
+    ),
+    "attribute of a dotted column": ('"{text}"', '"{a.b.__init__}"', 5, "only plain column names"),
     "text without init": ("base_model: bundled", "prompt: {text: some words}", 2, "`text` and `init: text` go together"),
 }
 
@@ -171,6 +228,73 @@ def test_paths_are_taken_from_the_spec_s_folder(
     assert spec.data.source.files.train == (str(tmp_path / "rows.csv"), "/data/more.csv")
     assert spec.prompt.file == str(tmp_path / "start.npy")
     assert parse_spec(spec.model_dump(mode="json")) == spec
+
+
+def test_metrics_of_labels_that_the_data_tell_are_left_to_the_data() -> None:
+    value = plain(GOOD)
+    del value["data"]["target"]["labels"]
+    value["gates"] = [{"metric": "recall/anything", "at_least": 0.5}]
+    assert parse_spec(value).gates[0].metric == "recall/anything"
+    value["gates"] = [{"metric": "recal/anything", "at_least": 0.5}]
+    with pytest.raises(InvalidInput, match=r"did you mean `recall/anything`\?"):
+        parse_spec(value)
+
+
+def test_every_metric_and_fact_by_its_own_name_is_taken() -> None:
+    value = plain(GOOD)
+    value["training"] = {"seeds": 2}
+    value["gates"] = [{"metric": metric, "at_least": 0} for metric in (*metrics_of(("bad", "good")), *FACTS)]
+    assert len(parse_spec(value).gates) == len(value["gates"])
+    value["data"]["target"] = {"template": "{label}"}
+    value["gates"] = [{"metric": metric, "at_least": 0} for metric in metrics_of(())]
+    assert len(parse_spec(value).gates) == 5
+
+
+@pytest.mark.parametrize("cron", ["0 3 * * 1", "*/5 0-23/2 1,15 jan-mar mon-fri", "0 0 29 2 *", "0 0 L * *", "0 0 31 2 1"])
+def test_a_cron_that_comes_is_taken(cron: str) -> None:
+    assert parse_spec({**plain(GOOD), "schedule": {"cron": cron}}).schedule is not None
+
+
+def test_a_dot_belongs_to_a_column_s_name(write: Callable[[str], Path]) -> None:
+    spec = load_spec(write(GOOD.replace('"{text}"', '"{reviews.text:>5} {a.b.c}"')))
+    assert spec.data.columns() == ["reviews.text", "a.b.c", "label"]
+
+
+def test_a_word_of_the_command_line_is_a_task_unless_it_can_only_be_a_file(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("toy.yaml", "toy"):
+        write(GOOD, name)
+    files = {"toy.yaml": True, "x.yaml": False, "toy": False, "./toy": True, "specs/x.yaml": True, str(tmp_path / "toy"): True}
+    assert {word: names_spec_file(word) for word in files} == files
+
+
+def test_a_spec_in_another_encoding_or_in_a_pipe_or_without_an_end_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "wide.yaml").write_bytes(GOOD.encode("utf-16"))
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xe4\n")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path, words in (
+        (tmp_path / "wide.yaml", "cannot be read: is UTF-16, not UTF-8"),
+        (tmp_path / "latin.yaml", "cannot be read: is not UTF-8"),
+        (tmp_path / "pipe.yaml", "is a pipe or a device"),
+        (Path("/dev/zero"), "has 4,000,001 characters"),
+        (tmp_path / ("x" * 300), "cannot be read: .*too long"),
+        (tmp_path / "\0", "cannot be read"),
+    ):
+        with pytest.raises(InvalidInput, match=words):
+            load_spec(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_spec(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(GOOD, encoding="utf-8-sig")
+    assert load_spec(tmp_path / "toy.yaml").name == "toy"
+
+
+def test_a_message_is_cut_wherever_it_comes_from() -> None:
+    error = InvalidInput("x" * 10**6 + "\nand more" * 10**4, where="y" * 10**5, do="z" * 10**5)
+    assert len(str(error)) < 6000 and str(error).count("\n") < 70
+    assert InvalidInput("short\nlines", where="a:1", do="b").args == ("a:1: short\nlines\n  → b",)
 
 
 def test_a_hub_id_is_no_path(write: Callable[[str], Path]) -> None:

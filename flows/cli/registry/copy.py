@@ -61,9 +61,9 @@ class _Target:
 
     @classmethod
     def parse(cls, text: str) -> _Target:
-        from softprompt_core.spec import load_spec
+        from softprompt_core.spec import load_spec, names_spec_file
 
-        if text.endswith((".yaml", ".yml")):
+        if names_spec_file(text):
             spec = load_spec(Path(text))
             return cls(spec.name, "champion", spec)
         name, _, which = text.partition("@")

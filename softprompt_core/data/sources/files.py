@@ -10,17 +10,20 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
-from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from softprompt_core.data.sources.parts import Part, plain_cells
 from softprompt_core.errors import InvalidInput
+from softprompt_core.json_files import parse_json
+from softprompt_core.text_files import decoded
 
 _JSONL = "write one JSON object a line"
 _JSON = "write a JSON list of objects"
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 def read_jsonl(path: Path, columns: Collection[str]) -> Part:
@@ -46,7 +49,9 @@ def read_json(path: Path, columns: Collection[str]) -> Part:
 def read_csv(path: Path, columns: Collection[str]) -> Part:
     """Comma-separated, with a header. Every cell stays text: "NA" and "007" are what they are, an empty cell is empty text."""
     csv.field_size_limit(2**31 - 1)  # the default, 131,072 characters, is shorter than some documents
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    text = _text(path)
+    _refuse_other_separators(re.split("[\r\n]", text, maxsplit=1)[0], columns, f"{path}:1")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
     header: list[str] = []
@@ -95,21 +100,26 @@ def refuse_repeated_columns(names: Sequence[str], columns: Collection[str], wher
             raise InvalidInput(f"two columns are called `{column}`", where=where, do="rename one")
 
 
+def _refuse_other_separators(header: str, columns: Collection[str], where: str) -> None:
+    """Raises InvalidInput if the header names columns to read when it is cut at another sign than the comma."""
+
+    def names(separator: str) -> set[str]:
+        return {name.strip() for row in csv.reader([header], delimiter=separator) for name in row}
+
+    if names(",").isdisjoint(columns):
+        for separator, called in _OTHER_SEPARATORS.items():
+            if not names(separator).isdisjoint(columns):
+                do = "write the file again with commas between its cells (spreadsheets ask for it when they export)"
+                raise InvalidInput(f"its cells are separated by {called}, not by commas", where=where, do=do)
+
+
 def _parsed(text: str, where: str, do: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_object)
-    except (ValueError, RecursionError) as error:  # a key twice, an integer of thousands of digits, nesting without end
+        return parse_json(text)
+    except ValueError as error:
         if isinstance(error, json.JSONDecodeError) and "\n" in text:
             where = f"{where}:{error.lineno}"
         raise InvalidInput(f"is not valid JSON: {error}", where=where, do=do) from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        counts = Counter(key for key, _ in pairs)
-        raise ValueError(f"an object has the key `{counts.most_common(1)[0][0]}` twice")
-    return value
 
 
 def _record(value: Any, where: str, do: str) -> dict[str, Any]:
@@ -131,12 +141,7 @@ def _text(path: Path) -> str:
             data = gzip.decompress(data)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InvalidInput(f"is not a complete gzip file: {error}", where=str(path), do="compress the file again") from None
-    try:
-        return data.decode("utf-8-sig")  # spreadsheets like to put a byte order mark first
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        do = f"convert it, for instance: iconv -f latin1 -t utf8 {path.name}"
-        raise InvalidInput(f"is not UTF-8 (byte 0x{data[error.start]:02x})", where=f"{path}:{line}", do=do) from None
+    return decoded(data, path)
 
 
 def _kind(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from softprompt_core.data.sources.files import refuse_repeated_columns
 from softprompt_core.data.sources.parts import Part, plain_cells
@@ -34,11 +34,21 @@ def read_frames(frame: pd.DataFrame | Mapping[str, pd.DataFrame], columns: Colle
 
 def _part(name: str, frame: pd.DataFrame, columns: Collection[str]) -> Part:
     names = tuple(str(column) for column in frame.columns)
-    refuse_repeated_columns(names, columns, name)
+    return Part(name=name, columns=names, rows=len(frame), cells=frame_cells(frame, columns, name))
+
+
+def frame_cells(frame: pd.DataFrame, columns: Collection[str], where: str) -> dict[str, list[Any]]:
+    """Those of the columns that a frame has, as training takes them: column → plain cells ``[rows]``.
+
+    Raises:
+        InvalidInput: one of them is there twice.
+    """
+    names = [str(column) for column in frame.columns]
+    refuse_repeated_columns(names, columns, where)
     cells = {}
     for index, column in enumerate(names):
         if column in columns:
             series = frame.iloc[:, index]
             values = zip(series.astype(object).tolist(), series.notna().tolist(), strict=True)
             cells[column] = plain_cells([value if present else None for value, present in values])
-    return Part(name=name, columns=names, rows=len(frame), cells=cells)
+    return cells

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
@@ -33,7 +35,7 @@ def read_hub(source: DataSource, columns: Collection[str]) -> dict[str, tuple[Pa
     # A folder's files change under the same path: a cache in the user's home could serve yesterday's rows, so it gets none.
     with tempfile.TemporaryDirectory() if local else contextlib.nullcontext() as cache, _hub_errors(source.hub):
         revision = None if local else _commit(source.hub, source.revision)
-        builder = _builder(source, revision, columns, cache)
+        builder = _builder(source if cache is None else _with_plain_path(source, cache), revision, columns, cache)
         builder.download_and_prepare()
         hub_splits = list(builder.info.splits or {})
         names: dict[str, str] = dict(source.splits.items())
@@ -44,6 +46,23 @@ def read_hub(source: DataSource, columns: Collection[str]) -> dict[str, tuple[Pa
             do = f"name one of its splits under data.source.splits.train: {', '.join(hub_splits)}"
             raise InvalidInput("has no split called train", where=source.hub, do=do)
         return {split: (_part(builder, f"{source.hub}[{name}]", name, columns),) for split, name in names.items()}
+
+
+def _with_plain_path(source: DataSource, scratch: str) -> DataSource:
+    """The folder under a path without signs of a pattern, as in ``my data [v1]``: ``datasets`` would take it for one."""
+    assert source.hub is not None
+    if not glob.has_magic(os.path.realpath(source.hub)):
+        return source
+    copy = os.path.join(scratch, "folder")
+    shutil.copytree(source.hub, copy, copy_function=_link_or_copy)
+    return source.model_copy(update={"hub": copy})
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
 
 
 def _commit(hub: str, revision: str | None) -> str | None:

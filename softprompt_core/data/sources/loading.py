@@ -14,6 +14,7 @@ from softprompt_core.data.sources.hub import read_hub
 from softprompt_core.data.sources.parts import Part, RawSplit
 from softprompt_core.errors import InvalidInput
 from softprompt_core.spec.data import DataSource, FilesSource
+from softprompt_core.text_files import require_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,17 +63,29 @@ def _paths(pattern: str, field: str) -> list[str]:
     """The files that a path or a glob names, sorted, so that row order does not hang on the file system."""
     if os.path.exists(pattern):
         return [pattern]
-    paths = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+    # A folder that is there is meant by its name, whatever signs that holds: ``my data [v1]/*.csv``.
+    folder = _existing_folder(pattern)
+    below = pattern[len(folder) :]
+    paths = sorted(path for path in glob.glob(glob.escape(folder) + below, recursive=True) if os.path.isfile(path))
     if not paths:
-        problem = "no file matches the pattern" if glob.has_magic(pattern) else "no such file"
+        problem = "no file matches the pattern" if glob.has_magic(below) else "no such file"
         do = "check the path; relative paths are taken from the spec's folder"
         raise InvalidInput(problem, where=f"{field}: {pattern}", do=do)
     return paths
 
 
+def _existing_folder(path: str) -> str:
+    """The longest beginning of a path that is a folder; empty for none."""
+    folder = os.path.dirname(path)
+    while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder)
+    return folder
+
+
 def _read_file(path: str, columns: Collection[str]) -> Part:
     if os.path.isdir(path):
         raise InvalidInput("is a folder, not a file", where=path, do="name files, for instance with a glob: folder/*.jsonl")
+    require_regular(Path(path))
     for suffix, read in _READERS.items():
         if path.lower().endswith(suffix):
             try:

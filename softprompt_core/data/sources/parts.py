@@ -79,7 +79,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         return str(value)
     if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
+        return value.isoformat() if value == value else None  # pandas has a date that is missing
     if hasattr(value, "dtype") and hasattr(value, "tolist"):  # a numpy scalar or array
         inner = value.tolist()
         return inner if isinstance(inner, list) else plain_cells([inner])[0]
