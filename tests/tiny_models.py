@@ -58,9 +58,36 @@ FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
 }
 CAUSAL = [family for family in FAMILIES if family not in ("t5", "bart")]
 
+_BERT = dict(vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+_GEMMA3N = dict(vocab_size_per_layer_input=320, hidden_size_per_layer_input=8, num_kv_shared_layers=0, laurel_rank=4)
+_SIDES = dict(**_BART, encoder_ffn_dim=64, decoder_ffn_dim=64, decoder_start_token_id=2, **_IDS)
+_LONG_ROPE = dict(rope_type="longrope", rope_theta=10000.0, short_factor=[1.0] * 4, long_factor=[4.0] * 4)
+# Without keys and values, read in both directions, scaled outside of the embedding, with other inputs than embeddings, …
+UNUSUAL: dict[str, Callable[[], transformers.PretrainedConfig]] = {
+    "mamba": lambda: transformers.MambaConfig(vocab_size=320, hidden_size=32, num_hidden_layers=2, state_size=4),
+    "lfm2": lambda: transformers.Lfm2Config(**_ROPE, num_key_value_heads=2, layer_types=["conv", "full_attention"]),
+    "openai-gpt": lambda: transformers.OpenAIGPTConfig(vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=128),
+    "opt-narrow": lambda: transformers.OPTConfig(**{**_OPT, "word_embed_proj_dim": 16}, max_position_embeddings=128, **_IDS),
+    "bert": lambda: transformers.BertConfig(**_BERT),
+    "roberta": lambda: transformers.RobertaConfig(**_BERT, is_decoder=True, max_position_embeddings=128),
+    "prophetnet": lambda: transformers.ProphetNetConfig(
+        vocab_size=320, hidden_size=32, num_encoder_layers=2, num_decoder_layers=2, decoder_start_token_id=1
+    ),
+    "pegasus": lambda: transformers.PegasusConfig(**_SIDES, scale_embedding=True),
+    "led": lambda: transformers.LEDConfig(
+        **_SIDES, max_encoder_position_embeddings=126, max_decoder_position_embeddings=64, attention_window=8
+    ),
+    "gemma3n": lambda: transformers.Gemma3nTextConfig(
+        **_ROPE, **_GEMMA3N, num_key_value_heads=2, head_dim=8, activation_sparsity_pattern=[0.0, 0.0], **_WINDOW
+    ),
+    "phi3": lambda: transformers.Phi3Config(
+        **_ROPE, num_key_value_heads=2, original_max_position_embeddings=16, rope_parameters=_LONG_ROPE, **_IDS
+    ),
+}
+
 
 def config(family: str) -> transformers.PretrainedConfig:
-    return FAMILIES[family]()
+    return (FAMILIES | UNUSUAL)[family]()
 
 
 def save_tiny(folder: Path, family: str, seed: int = 0, spread: float = 4.0, **sizes: int) -> Path:
@@ -78,6 +105,8 @@ def save_tiny(folder: Path, family: str, seed: int = 0, spread: float = 4.0, **s
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(spread)
+            elif family in UNUSUAL:
+                parameter.add_(0.3 * torch.randn_like(parameter))  # norms that begin at zero would hide what stands before them
     model.save_pretrained(folder)
     tokenizer(closing=shape.is_encoder_decoder).save_pretrained(folder)
     return folder

@@ -13,7 +13,8 @@ over the whole vocabulary, where making any label likely at all is part of the t
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,21 +42,34 @@ class LabelTree:
         """Tokenise label words as answers.
 
         Raises:
-            InvalidInput: two labels have the same tokens, or one has none.
+            InvalidInput: two labels have the same tokens, one has none or unknown ones only, or one begins another and the
+                tokenizer has no end token to tell them apart.
         """
         by_ids: dict[tuple[int, ...], list[str]] = {}
         for label in labels:
             by_ids.setdefault(answer_ids(base, label, close=False), []).append(label)
         if () in by_ids:
             raise InvalidInput(f"the label {by_ids[()][0]!r} has no tokens", where=_WHERE, do="use a word")
+        unknown = next((words[0] for ids, words in by_ids.items() if base.vocabulary.all_unknown(ids)), None)
+        if unknown is not None:
+            problem = f"this base does not know the label {unknown!r}: nothing but its token for unknown text stands for it"
+            raise InvalidInput(problem, where=_WHERE, do="use a word that the base knows")
         same = next((words for words in by_ids.values() if len(words) > 1), None)
         if same:
             raise InvalidInput(f"the labels {same} are the same tokens for this base", where=_WHERE, do="use other words")
+        if base.vocabulary.end is None:
+            _refuse_beginnings({ids: words[0] for ids, words in by_ids.items()})
         return cls.from_ids([answer_ids(base, label, close=True) for label in labels])
 
     @classmethod
     def from_ids(cls, closed: Sequence[tuple[int, ...]]) -> LabelTree:
-        """From whole sequences, none of which begins another (an end token sees to that)."""
+        """From whole sequences (an end token sees to it that none begins another).
+
+        Raises:
+            ValueError: one begins another, so that probabilities would not add up to one.
+        """
+        if _beginning(closed) is not None:
+            raise ValueError("one label's tokens begin another's")
         after: dict[tuple[int, ...], set[int]] = {}
         for ids in closed:
             for depth, token in enumerate(ids):
@@ -111,3 +125,21 @@ class LabelTree:
         among = logits.gather(1, padded).masked_fill(missing, float("-inf")).logsumexp(dim=1)
         own = torch.tensor([self.ids[label][depth] for label, depth in tokens], device=logits.device)
         return logits.gather(1, own[:, None])[:, 0] - among
+
+
+def _beginning(sequences: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """A sequence that begins another (or equals it), and that one."""
+    ordered = sorted(sequences)  # whatever begins others stands right before one of them
+    return next(((a, b) for a, b in itertools.pairwise(ordered) if b[: len(a)] == a), None)
+
+
+def _refuse_beginnings(words: Mapping[tuple[int, ...], str]) -> None:
+    """``words``: the label of each token sequence. Raises InvalidInput where one begins another."""
+    pair = _beginning(list(words))
+    if pair is not None:
+        short, long = (words[ids] for ids in pair)
+        raise InvalidInput(
+            f"the label {short!r} begins {long!r}, and this base's tokenizer has no end token that tells them apart",
+            where=_WHERE,
+            do="use words of which none begins another, or a base whose tokenizer names an eos_token",
+        )

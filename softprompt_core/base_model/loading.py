@@ -11,53 +11,18 @@ import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from softprompt_core.base_model.checking import checked
 from softprompt_core.base_model.identity import BaseIdentity, identify, read_config, resolve, resolved_dtype
+from softprompt_core.base_model.limits import answer_context, context
+from softprompt_core.base_model.model import BaseModel as BaseModel
 from softprompt_core.errors import InvalidInput, Unavailable
 from softprompt_core.spec import BaseModelSpec
 
-
-@dataclass(frozen=True, eq=False)
-class BaseModel:
-    """A frozen model in eval mode with its tokenizer.
-
-    Attributes:
-        kind: ``causal`` or ``encoder_decoder``.
-        context: longest sequence in tokens, prompt included; None where the architecture sets no bound.
-        device: where inputs go in; of a base that is spread over several devices the first.
-        dtype: of embeddings and activations, also where the weights are quantised.
-    """
-
-    model: Any
-    tokenizer: Any
-    identity: BaseIdentity
-    kind: Literal["causal", "encoder_decoder"]
-    context: int | None
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def hidden_size(self) -> int:
-        return self.identity.hidden_size
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """Embedding of token ids, ``[…] -> […, hidden]``, with the model's own scaling (Gemma multiplies inside the module)."""
-        embedded: Tensor = self.model.get_input_embeddings()(ids.to(self.device))
-        return embedded
-
-    @functools.cached_property
-    def embedding_rms(self) -> float:
-        """Root mean square of an embedding's coordinates: the scale on which a soft prompt lives."""
-        with torch.no_grad():
-            sample = self.embed(torch.arange(min(self.model.config.get_text_config().vocab_size, 20_000)))
-        return float(sample.float().pow(2).mean().sqrt())
-
-    def default_position(self) -> Literal["prefix", "suffix"]:
-        return "suffix" if self.kind == "causal" else "prefix"
+_TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab*", "merges.txt", "*.spm", "tekken.json")
 
 
 @dataclass(frozen=True)
@@ -141,14 +106,12 @@ def _device(name: str) -> torch.device:
 
 def _load(options: _LoadOptions) -> BaseModel:
     import transformers
-    from safetensors import SafetensorError
 
     transformers.logging.set_verbosity_error()  # advice for people who train the model itself
     transformers.utils.logging.disable_progress_bar()
     config = read_config(Path(options.folder), options.where.removeprefix("base_model.id: "))
-    encoder_decoder, is_t5 = bool(config.is_encoder_decoder), config.model_type in ("t5", "mt5", "umt5")
-    if options.dtype == torch.float16 and is_t5:
-        raise InvalidInput("T5 gives NaN in float16", where="base_model.dtype", do="use bfloat16 or float32")
+    encoder_decoder = bool(config.is_encoder_decoder)
+    _refuse_config(config, options)
     family = transformers.AutoModelForSeq2SeqLM if encoder_decoder else transformers.AutoModelForCausalLM
     safe = dict(trust_remote_code=False, local_files_only=True)
     placement = _placement(options)
@@ -156,14 +119,75 @@ def _load(options: _LoadOptions) -> BaseModel:
         loaded: Any = family.from_pretrained(
             options.folder, dtype=options.dtype, use_safetensors=True, output_loading_info=True, **placement, **safe
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(options.folder, **safe)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except ImportError as error:  # weights that somebody quantised need the package that did it
+        problem = f"the model needs a package that is not installed: {_first_line(error)}"
+        raise InvalidInput(problem, where=options.where, do="install it, or use the model that is not quantised") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a broken folder brings other people's code to raise
         raise InvalidInput(
-            f"the model cannot be loaded: {str(error).strip().splitlines()[0]}",
+            f"the model cannot be loaded: {_first_line(error)}",
             where=options.where,
-            do="the folder needs config.json, complete .safetensors weights and a tokenizer",
+            do="the folder needs config.json and complete .safetensors weights",
         ) from None
     model, report = loaded
+    _refuse_parts(model, report, options)
+    _switch_off_repacking(model)
+    model.requires_grad_(False)
+    model.eval()
+    if not placement:
+        model.to(options.device)
+    # Settings that came with the model (forced first tokens, shortest lengths) would write other text than what was trained.
+    model.generation_config = transformers.GenerationConfig(
+        decoder_start_token_id=getattr(config, "decoder_start_token_id", None)
+    )
+    base = BaseModel(
+        model=model,
+        tokenizer=_load_tokenizer(options),
+        identity=options.identity,
+        kind="encoder_decoder" if encoder_decoder else "causal",
+        context=context(model),
+        device=_input_device(model, options.device),
+        dtype=options.dtype,
+        answer_context=answer_context(model),
+    )
+    return checked(base, options.where)
+
+
+def _refuse_config(config: Any, options: _LoadOptions) -> None:
+    """Raises InvalidInput for what the model's config alone tells."""
+    if options.dtype == torch.float16 and config.model_type in ("t5", "mt5", "umt5"):
+        raise InvalidInput("T5 gives NaN in float16", where="base_model.dtype", do="use bfloat16 or float32")
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        raise InvalidInput(
+            "config.json names no decoder_start_token_id, the token that answers begin with",
+            where=options.where,
+            do="add the one that the model was trained with (for T5 that of <pad>)",
+        )
+
+
+def _load_tokenizer(options: _LoadOptions) -> Any:
+    """Raises InvalidInput: the folder holds no tokenizer, or a broken one."""
+    import transformers
+
+    folder = Path(options.folder)
+    remedy = "copy the tokenizer's files beside the weights (`tokenizer.save_pretrained(folder)`)"
+    try:
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        there = any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES)
+        problem = f"the tokenizer cannot be loaded: {_first_line(error)}" if there else "the folder holds no tokenizer"
+        raise InvalidInput(problem, where=options.where, do=remedy) from None
+    names = [name for value in tokenizer.vocab_files_names.values() for name in ([value] if isinstance(value, str) else value)]
+    if names and not any((folder / name).exists() for name in names):
+        # transformers made one up from the name of the architecture, with next to no words.
+        problem = f"the folder holds no tokenizer, none of: {', '.join(sorted(set(names)))}"
+        raise InvalidInput(problem, where=options.where, do=remedy)
+    return tokenizer
+
+
+def _refuse_parts(model: Any, report: Any, options: _LoadOptions) -> None:
+    """Raises InvalidInput where weights are not what the config tells, though they were loaded."""
     if report["missing_keys"]:
         # transformers would fill them with random numbers, other ones in every process.
         missing = sorted(report["missing_keys"])
@@ -172,23 +196,17 @@ def _load(options: _LoadOptions) -> BaseModel:
             where=options.where,
             do="use a complete model, with its language-model head",
         )
-    _switch_off_repacking(model)
-    model.requires_grad_(False)
-    model.eval()
-    if not placement:
-        model.to(options.device)
-    text = config.get_text_config()
-    # T5 has relative positions and BLOOM has ALiBi: no bound of their own.
-    context = next((getattr(text, n) for n in ("max_position_embeddings", "n_positions") if getattr(text, n, None)), None)
-    return BaseModel(
-        model=model,
-        tokenizer=tokenizer,
-        identity=options.identity,
-        kind="encoder_decoder" if encoder_decoder else "causal",
-        context=None if is_t5 else context,
-        device=_input_device(model, options.device),
-        dtype=options.dtype,
-    )
+    width = model.get_input_embeddings().weight.shape[1]
+    if width != options.identity.hidden_size:
+        raise InvalidInput(
+            f"the model's embeddings are {width} wide, which its config does not tell ({options.identity.hidden_size})",
+            where=options.where,
+            do="use another base",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _placement(options: _LoadOptions) -> dict[str, Any]:

@@ -39,12 +39,20 @@ def input_limit(base: BaseModel, prompt_length: int, answer_length: int, max_tok
     """How many input tokens fit beside prompt and answer, at most ``max_tokens``.
 
     Raises:
-        InvalidInput: none.
+        InvalidInput: none, or the answer is longer than a decoder of its own.
     """
-    limit = min(base.context or _MAX_CONTEXT, _MAX_CONTEXT) - prompt_length - (answer_length if base.kind == "causal" else 0)
+    room = min(base.context or _MAX_CONTEXT, _MAX_CONTEXT)
+    beside = answer_length if base.kind == "causal" else 0
+    if answer_length > (base.answer_context or answer_length) or beside + 1 >= room:
+        raise InvalidInput(
+            f"an answer of up to {answer_length} tokens does not fit the base's context of {base.answer_context or room}",
+            where="evaluation.max_new_tokens",
+            do="allow shorter answers (for classification: use shorter labels), or use a base with a longer context",
+        )
+    limit = room - prompt_length - beside
     if limit < 1:
         raise InvalidInput(
-            f"{prompt_length} prompt vectors and an answer of {answer_length} tokens fill the base's context of {base.context}",
+            f"{prompt_length} prompt vectors and an answer of {answer_length} tokens fill the base's context of {room}",
             where="prompt.length",
             do="use a shorter prompt; 20 is usually enough",
         )
@@ -52,41 +60,51 @@ def input_limit(base: BaseModel, prompt_length: int, answer_length: int, max_tok
 
 
 def encode_inputs(base: BaseModel, texts: Sequence[str], limit: int) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Token ids with the tokenizer's own special tokens, cut to ``limit`` tokens; and the lengths before that."""
-    if not texts:
-        return [], []
-    encoded = base.tokenizer(list(texts), add_special_tokens=True)["input_ids"]
-    end = base.tokenizer.eos_token_id
+    """Token ids with the tokenizer's own control tokens around them, cut to ``limit`` tokens; and the lengths before that.
+
+    Raises:
+        InvalidInput: a text needs a token that the model lacks.
+    """
+    words = base.vocabulary
+    framed = [(*words.before, *ids, *words.after) for ids in words.encode(texts)]
     rows = []
-    for ids in encoded:
-        if base.kind == "causal" and len(ids) > 1 and ids[-1] == end:
+    for ids in framed:
+        if base.kind == "causal" and len(ids) > 1 and ids[-1] == words.end:
             ids = ids[:-1]  # some causal tokenizers close every text; the answer must be able to follow
-        ids = ids or [end or 0]  # an empty text: the answer must have something to follow
-        rows.append(cut(base, tuple(ids), limit))
-    return rows, [len(ids) for ids in encoded]
+        ids = ids or (words.end or 0,)  # an empty text: the answer must have something to follow
+        rows.append(cut(base, ids, limit))
+    return rows, [len(ids) for ids in framed]
 
 
 def cut(base: BaseModel, ids: tuple[int, ...], limit: int) -> tuple[int, ...]:
     """An input's first ``limit`` tokens; an encoder's closing token stays."""
-    if len(ids) > limit and base.kind == "encoder_decoder" and ids[-1] == base.tokenizer.eos_token_id:
+    if len(ids) > limit and base.kind == "encoder_decoder" and ids[-1] == base.vocabulary.end:
         return (*ids[: limit - 1], ids[-1])
     return ids[:limit]
 
 
 def answer_ids(base: BaseModel, text: str, *, close: bool) -> tuple[int, ...]:
-    """Token ids of an answer as it follows other text (so with its leading space where the tokenizer has one)."""
-    tokenizer = base.tokenizer
+    """Token ids of an answer as it follows other text (so with its leading space where the tokenizer has one).
+
+    Args:
+        close: whether the end follows; nothing does where the tokenizer has none.
+
+    Raises:
+        InvalidInput: the text, or the end, needs a token that the model lacks.
+    """
+    words = base.vocabulary
     if base.kind == "encoder_decoder":
-        ids = tokenizer(text_target=text, add_special_tokens=False)["input_ids"]
+        (ids,) = words.encode([text])
     else:
         # Tokenised behind a word and cut off again: right for byte-level BPE and for SentencePiece alike.
-        anchor = tokenizer("a", add_special_tokens=False)["input_ids"]
-        ids = tokenizer(f"a {text}", add_special_tokens=False)["input_ids"]
+        anchor, ids = words.encode(["a", f"a {text}"])
         if ids[: len(anchor)] != anchor:
-            ids, anchor = tokenizer(f" {text}", add_special_tokens=False)["input_ids"], []
+            anchor, (ids,) = [], words.encode([f" {text}"])
         ids = ids[len(anchor) :]
-    if close and tokenizer.eos_token_id is not None:
-        ids = [*ids, tokenizer.eos_token_id]
+    if close and words.end is not None:
+        if words.end >= words.size:
+            words.refuse_unembedded(words.end, "the end of an answer")
+        ids = [*ids, words.end]
     return tuple(ids)
 
 

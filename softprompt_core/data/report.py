@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 WORD_BINS = (8, 16, 32, 64, 128, 256, 512)
 """Upper ends (inclusive) of the bins of the word histogram; one more bin holds what is longer."""
@@ -59,9 +59,11 @@ class TokenLengths(_Stored):
     truncated: int
     """Inputs longer than the limit, which are cut."""
     truncated_share: float
+    unknown_share: float = Field(0.0, exclude_if=lambda share: not share)
+    """Share of the tokens that stand for text which the base's tokenizer cannot express."""
 
     @classmethod
-    def of(cls, lengths: Sequence[int], limit: int) -> TokenLengths:
+    def of(cls, lengths: Sequence[int], limit: int, unknown: int = 0) -> TokenLengths:
         """Raises ValueError if there is no length."""
         if not lengths:
             raise ValueError("no lengths")
@@ -76,6 +78,7 @@ class TokenLengths(_Stored):
             longest=ordered[-1],
             truncated=truncated,
             truncated_share=truncated / len(ordered),
+            unknown_share=unknown / max(sum(ordered), 1),
         )
 
 
@@ -108,15 +111,19 @@ class DataReport(_Stored):
     warnings: tuple[str, ...]
     """Plain sentences."""
 
-    def with_token_lengths(self, lengths: Mapping[str, Sequence[int]], limit: int) -> DataReport:
+    def with_token_lengths(
+        self, lengths: Mapping[str, Sequence[int]], limit: int, unknown: Mapping[str, int] | None = None
+    ) -> DataReport:
         """A report that also knows input lengths in tokens; earlier ones are replaced.
 
         Args:
             lengths: split → tokens of each input.
             limit: longest input in tokens; longer ones are cut.
+            unknown: split → how many of the tokens are the tokenizer's one for unknown text.
         """
+        tokens = {name: TokenLengths.of(lengths[name], limit, (unknown or {}).get(name, 0)) for name in lengths}
         splits = {
-            name: split.model_copy(update={"tokens": TokenLengths.of(lengths[name], limit)}) if name in lengths else split
+            name: split.model_copy(update={"tokens": tokens[name]}) if name in tokens else split
             for name, split in self.splits.items()
         }
         earlier = _token_warnings(self.splits)
@@ -133,9 +140,14 @@ def word_histogram(texts: Iterable[str]) -> tuple[int, ...]:
 
 
 def _token_warnings(splits: Mapping[str, SplitReport]) -> list[str]:
-    return [
-        f"{tokens.truncated} of {split.rows} {name} inputs ({tokens.truncated_share:.1%}) are longer than {tokens.limit} tokens"
-        " and are cut."
-        for name, split in splits.items()
-        if (tokens := split.tokens) is not None and tokens.truncated
-    ]
+    warnings = []
+    for name, split in splits.items():
+        tokens = split.tokens
+        if tokens is not None and tokens.truncated:
+            cut = f"{tokens.truncated} of {split.rows} {name} inputs ({tokens.truncated_share:.1%})"
+            warnings.append(f"{cut} are longer than {tokens.limit} tokens and are cut.")
+        if tokens is not None and tokens.unknown_share:
+            warnings.append(
+                f"{tokens.unknown_share:.2%} of the tokens of {name} inputs stand for text that this base does not know."
+            )
+    return warnings

@@ -12,6 +12,7 @@ from softprompt_core.base_model.label_tree import LabelTree
 from softprompt_core.base_model.loading import BaseModel
 from softprompt_core.base_model.tokens import answer_ids, answer_room, encode_inputs, input_limit
 from softprompt_core.data import Example, spread
+from softprompt_core.errors import InvalidInput
 from softprompt_core.evaluation.metrics import headline_metric, metric_value
 from softprompt_core.evaluation.predictions import Predictions
 from softprompt_core.forward import Engine, generate, label_scores, target_losses
@@ -49,17 +50,22 @@ class Scorer:
     def hard(self, template: str) -> Predictions:
         """Answers with a hand-written prompt, a template with ``{input}``."""
         limit = input_limit(self.base, 0, self._room, None)
-        (frame,), _ = encode_inputs(self.base, [template.format(input="")], limit)
-        # The input is cut, never the hand-written words around it.
-        inputs = [self._cut(e.input, max(limit - len(frame), 1)) for e in self.examples]
-        rows, _ = encode_inputs(self.base, [template.format(input=text) for text in inputs], limit)
+        rows, lengths = encode_inputs(self.base, [template.format(input=e.input) for e in self.examples], limit)
+        room = limit - hard_prompt_length(self.base, template)
+        for index, length in enumerate(lengths):
+            if length > limit:
+                rows[index] = self._shortened(template, self.examples[index].input, room, limit)
         return self._answers(Engine(self.base, "prefix", rows), None, "hard_prompt")
 
-    def _cut(self, text: str, tokens: int) -> str:
-        if len(text) <= tokens:  # a token is at least a byte
-            return text
-        ids = self.base.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return text if len(ids) <= tokens else str(self.base.tokenizer.decode(ids[:tokens]))
+    def _shortened(self, template: str, text: str, room: int, limit: int) -> tuple[int, ...]:
+        """Token ids of a hand-written prompt that is too long: the input is cut, never the words around it."""
+        (ids,) = self.base.vocabulary.encode([text])
+        while True:
+            beginning = self.base.tokenizer.decode(ids[:room], clean_up_tokenization_spaces=False) if room > 0 else ""
+            (row,), (length,) = encode_inputs(self.base, [template.format(input=beginning)], limit)
+            if length <= limit or room <= 0:
+                return row
+            room = min(room, len(ids)) - (length - limit)  # where words meet, a text may have more tokens than its parts
 
     def _answers(self, engine: Engine, prompt: Tensor | None, scorer: str) -> Predictions:
         if self._tree is not None:
@@ -87,6 +93,31 @@ class Scorer:
         )
 
 
+def hard_prompt_length(base: BaseModel, template: str) -> int:
+    """Tokens of a hand-written prompt without its input."""
+    return encode_inputs(base, [template.format(input="")], 1)[1][0]
+
+
+def check_hard_prompts(base: BaseModel, spec: PromptSpec, labels: Sequence[Sequence[int]]) -> None:
+    """Whether the spec's hand-written prompts leave room for an input.
+
+    Args:
+        labels: token ids of every label; empty for generation.
+
+    Raises:
+        InvalidInput: one does not.
+    """
+    limit = input_limit(base, 0, answer_room(spec, labels), None)
+    for template in spec.evaluation.hard_prompts:
+        length = hard_prompt_length(base, template)
+        if length >= limit:
+            raise InvalidInput(
+                f"{template!r} has {length} tokens, and the base's context leaves {limit} for it and its input",
+                where="evaluation.hard_prompts",
+                do="use a shorter one",
+            )
+
+
 def default_hard_prompts(labels: Sequence[str]) -> tuple[str, ...]:
     """What a person would try first, for specs that name no hand-written prompt."""
     if not labels:
@@ -103,10 +134,17 @@ def best_hard_prompt(
 
     The choice is made on validation rows (at most 200), never on test rows.
     """
-    templates = spec.evaluation.hard_prompts or default_hard_prompts(labels)
+    templates = spec.evaluation.hard_prompts or _fitting(base, spec, labels, default_hard_prompts(labels))
     if len(templates) == 1:
         return templates[0], Scorer(base, spec, test, labels).hard(templates[0])
     chooser, metric = Scorer(base, spec, spread(validation, 200), labels), headline_metric(labels)
     values = [metric_value(chooser.hard(template), metric) for template in templates]
     best = max(range(len(templates)), key=lambda i: (values[i] if math.isfinite(values[i]) else -math.inf, -i))
     return templates[best], Scorer(base, spec, test, labels).hard(templates[best])
+
+
+def _fitting(base: BaseModel, spec: PromptSpec, labels: tuple[str, ...], templates: tuple[str, ...]) -> tuple[str, ...]:
+    """The first, and those of the others that leave room for an input: the names of many labels may fill the context."""
+    room = answer_room(spec, LabelTree.of(base, labels).ids if labels else ())
+    limit = input_limit(base, 0, room, None)
+    return (templates[0], *(t for t in templates[1:] if hard_prompt_length(base, t) < limit))

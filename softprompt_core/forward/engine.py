@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from softprompt_core.base_model import checking
 from softprompt_core.base_model.loading import BaseModel
 from softprompt_core.base_model.tokens import TokenizedRow
 from softprompt_core.forward import logit_selection
@@ -19,13 +20,17 @@ from softprompt_core.forward.logit_selection import LogitSelection, select_logit
 from softprompt_core.forward.plain import plain_target_logits, shift_right
 from softprompt_core.forward.prompts import Prompts, prepare_step
 
+ANSWER = 64  # tokens of an answer, where nobody says how long answers may become
+_LONGEST = 4096  # tokens of a row
+
 
 class Engine:
     """Runs prompts over a fixed list of inputs, rows of different prompts in one batch.
 
     A batch is described by two lists of B numbers: ``rows``, indices into ``inputs``, and ``of``, the index of each row's prompt.
 
-    The fast path of the loaded model is compared with the plain one on a few short rows when its first engine is made, and
+    The fast path of the loaded model is compared with the plain one on a few short rows when its first engine is made, and on
+    longer ones before rows that are longer than a window of its attention, or than its rotary frequencies stay the same. It is
     switched off with a warning where they differ (an architecture with unusual caching or positions); ``reason`` then says why.
 
     Args:
@@ -43,19 +48,29 @@ class Engine:
         if not all(inputs):
             raise ValueError("an input has no tokens")
         self.base, self.position, self.inputs = base, position, list(inputs)
+        self._longest = max(map(len, self.inputs), default=0)
         self.reason, self.selects_tokens = _capabilities(base, position)
         self.input_cache: InputCache | None = None
         if base.kind == "causal" and position == "suffix" and cache_bytes != 0 and not self.reason:
             self.input_cache = shared_input_cache(base, self.inputs, cache_bytes)
         if self.reason:
-            warnings.warn(f"{base.identity.id}: slow path, row by row: {self.reason}", RuntimeWarning, stacklevel=2)
+            self._warn()
 
-    def prompts(self, prompts: Sequence[Tensor | None]) -> Prompts:
-        """Prompts ``[P, H]`` (None: the bare model) prepared for this engine."""
+    def prompts(self, prompts: Sequence[Tensor | None], answer: int = ANSWER) -> Prompts:
+        """Prompts ``[P, H]`` (None: the bare model) prepared for this engine.
+
+        Args:
+            answer: tokens of the longest answer.
+
+        Raises:
+            InvalidInput: in rows of this length, later tokens change what the model predicts before them.
+        """
+        self._check_length(prompts, answer)
         return Prompts.prepare(self.base, self.position, prompts, with_cache=not self.reason)
 
     def prepare_step(self, prompts: Sequence[Tensor]) -> tuple[Prompts, Callable[[], None]]:
-        """Prompts ``[P, H]`` prepared for a training step in parts; see ``prompts.prepare_step``."""
+        """Prompts ``[P, H]`` prepared for a training step in parts; see ``prompts.prepare_step``. Raises as ``prompts``."""
+        self._check_length(prompts, ANSWER)
         return prepare_step(self.base, self.position, prompts, with_cache=not self.reason)
 
     def target_logits(
@@ -167,6 +182,21 @@ class Engine:
             last = [length - 1 for length in lengths]
         return past, *pack(self.base, vectors, all_lengths, pieces), last
 
+    def _check_length(self, prompts: Sequence[Tensor | None], answer: int) -> None:
+        """Compare the paths on longer rows where those of this engine are, and were not checked yet."""
+        if self.reason:
+            return
+        columns = self._longest + max((len(prompt) for prompt in prompts if prompt is not None), default=0) + answer
+        passed = [length for length in self.base.switches if length < columns]
+        if passed:
+            self.reason, selects_tokens = _capabilities(self.base, self.position, passed[-1])
+            self.selects_tokens = self.selects_tokens and selects_tokens
+            if self.reason:
+                self._warn()
+
+    def _warn(self) -> None:
+        warnings.warn(f"{self.base.identity.id}: slow path, row by row: {self.reason}", RuntimeWarning, stacklevel=4)
+
     def _selection(self, positions: Sequence[tuple[int, int]], tokens: Sequence[int] | None) -> LogitSelection:
         chosen = torch.tensor(tokens, device=self.base.device) if tokens is not None and self.selects_tokens else None
         return LogitSelection.of(self.base, positions, chosen)
@@ -192,50 +222,64 @@ class Engine:
         return logits if tokens is None else logits[:, list(tokens)]
 
 
-_known_capabilities: weakref.WeakKeyDictionary[BaseModel, dict[str, tuple[str | None, bool]]] = weakref.WeakKeyDictionary()
-# What a model library's code raises where an architecture cannot take our cache or output layer; anything else is a bug of ours.
-_REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
+_Capabilities = tuple[str | None, bool]
+_known_capabilities: weakref.WeakKeyDictionary[BaseModel, dict[tuple[str, int], _Capabilities]] = weakref.WeakKeyDictionary()
 
 
-def _capabilities(base: BaseModel, position: str) -> tuple[str | None, bool]:
-    """Why the fast path of this model cannot be used (None: it can), and whether it can give logits of chosen tokens alone."""
-    by_position = _known_capabilities.setdefault(base, {})
-    if position not in by_position:
-        by_position[position] = _self_check(base, position)
-    return by_position[position]
+def _capabilities(base: BaseModel, position: str, longer_than: int = 0) -> _Capabilities:
+    """Why the fast path of this model cannot be used (None: it can), and whether it can give logits of chosen tokens alone.
+
+    Args:
+        longer_than: a length of rows after which the model works otherwise; 0 for short rows.
+    """
+    known = _known_capabilities.setdefault(base, {})
+    if (position, longer_than) not in known:
+        known[position, longer_than] = _self_check(base, position, longer_than)
+    return known[position, longer_than]
 
 
-def _self_check(base: BaseModel, position: str) -> tuple[str | None, bool]:
-    """Run a few short rows of two prompts of different lengths on the fast and on the plain path."""
+def _self_check(base: BaseModel, position: str, longer_than: int) -> _Capabilities:
+    """Run a few rows of two prompts of different lengths on the fast and on the plain path.
+
+    Raises:
+        InvalidInput: in longer rows, later tokens change what the model predicts before them.
+    """
     if base.model.get_output_embeddings() is None:
         return "the model names no output layer", False
     logit_selection.prepare(base)
-    top = min(base.model.config.get_text_config().vocab_size, 1000)
-    ids = [7 * i % (top - 10) + 5 for i in range(1, 14)]
+    ids = _some_ids(base, 13)
     inputs = [tuple(ids[:9]), tuple(ids[4:7]), tuple(ids[3:8])]
+    if longer_than:
+        long = _some_ids(base, min(longer_than + 8, (base.context or _LONGEST) - 8))
+        # One row passes the length by itself, and one not before its prompt and answer.
+        inputs = [tuple(long), tuple(long[1 : longer_than - 1]) or tuple(long[:1]), tuple(ids[3:8])]
     targets = [(ids[2],), (ids[9], ids[10], ids[1]), (ids[5],)]
     of, tokens = [0, 1, 0], sorted({*ids[:6], *(token for target in targets for token in target)})
     with torch.no_grad():
         vectors = base.embed(torch.tensor(ids[2:9])).float()
-        prompts = Prompts.prepare(base, position, [vectors[:4], vectors[4:]])
+        each = [vectors[:4], vectors[4:]]
         engine = Engine.__new__(Engine)  # one that is not checked, or this would not end
         engine.base, engine.position, engine.inputs, engine.reason, engine.selects_tokens = base, position, inputs, None, False
         engine.input_cache = InputCache(base, inputs, 1) if base.kind == "causal" and position == "suffix" else None
-        expected = engine._plain(prompts, of, [0, 1, 2], targets, None)
+        uncached = Prompts.prepare(base, position, each, with_cache=False)
+        expected = engine._plain(uncached, of, [0, 1, 2], targets, None)
+        if longer_than and base.kind == "causal":
+            other = engine._plain(uncached, [1], [1], [(ids[11], ids[12], ids[0])], None)
+            checking.refuse_leak(base, expected[1:2], other[:1], base.identity.short)
 
         def difference(logits: Tensor, plain: Tensor) -> str | None:
+            relative = checking.relative_difference(logits, plain)
             # Half-precision models differ by rounding alone; float32 must agree closely.
-            allowed = 1e-3 if base.dtype == torch.float32 else 5e-2
-            relative = float((logits - plain).abs().max() / plain.abs().max().clamp(min=1e-6))
-            return None if relative <= allowed else f"batched and plain logits differ by {relative:.1e}"
+            return None if relative <= checking.tolerance(base) else f"batched and plain logits differ by {relative:.1e}"
 
         try:
+            prompts = Prompts.prepare(base, position, each)
             reason = difference(engine.target_logits(prompts, of, [0, 1, 2], targets), expected)
             if base.kind == "causal" and not reason:
                 first, cache = engine.prefill(prompts, of, [0, 1, 2])
                 further = engine.extend(cache.select([1]), [targets[1][:-1]], [(0, 0), (0, 1)])
                 reason = difference(torch.cat([first[1:2], further]), expected[1:4])
-        except _REFUSALS as error:
+        except checking.REFUSALS as error:
             reason = f"this architecture refuses the cached path ({type(error).__name__}: {error})"
         if reason or not logit_selection.can_select_tokens(base):
             return reason, False
@@ -243,5 +287,10 @@ def _self_check(base: BaseModel, position: str) -> tuple[str | None, bool]:
         try:
             chosen = engine.target_logits(prompts, of, [0, 1, 2], targets, tokens)
             return None, difference(chosen, expected[:, tokens]) is None
-        except _REFUSALS:  # BART adds a bias of the whole vocabulary behind its output layer
+        except checking.REFUSALS:  # BART adds a bias of the whole vocabulary behind its output layer
             return None, False
+
+
+def _some_ids(base: BaseModel, count: int) -> list[int]:
+    top = min(base.embedding_rows, 1000)
+    return [7 * i % max(top - 10, 1) + min(5, top - 1) for i in range(1, count + 1)]

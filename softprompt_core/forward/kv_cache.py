@@ -127,4 +127,6 @@ def run(
     if not return_cache:
         return logits, KVCache.empty(len(mask), mask.device)
     layers: list[Any] = cache.layers
+    if not layers or any(layer.all_columns is None for layer in layers):
+        raise TypeError("the model keeps no keys and values")  # it has another kind of memory, or none
     return logits, KVCache([layer.all_columns for layer in layers], whole)

@@ -20,7 +20,7 @@ def target_losses(
     Args:
         rows: indices into the engine's inputs, one a target; None for all.
     """
-    prompts = engine.prompts([prompt])
+    prompts = engine.prompts([prompt], answer=max(map(len, targets), default=0))
     result = torch.empty(len(targets))
     rows = range(len(targets)) if rows is None else rows
     lengths = [len(engine.inputs[i]) + prompts.lengths[0] + len(target) for i, target in zip(rows, targets, strict=True)]

@@ -34,7 +34,7 @@ def nearest_tokens(base: BaseModel, weights: Tensor, count: int = 5) -> list[lis
     if weights.ndim != 2 or weights.shape[1] != base.hidden_size:
         raise ValueError(f"{list(weights.shape)} are no vectors of {base.hidden_size} numbers")
     vectors = normalize(weights.float().to(base.device), dim=1)
-    size = min(len(base.tokenizer), int(base.model.config.get_text_config().vocab_size))
+    size = min(len(base.tokenizer), base.embedding_rows)
     best = torch.full((len(vectors), 0), 0.0, device=base.device)
     ids = torch.empty((len(vectors), 0), dtype=torch.long, device=base.device)
     with torch.no_grad():

@@ -11,10 +11,13 @@ from softprompt_core.base_model.label_tree import LabelTree
 from softprompt_core.base_model.loading import BaseModel, load_base
 from softprompt_core.base_model.tokens import TokenizedRow, answer_ids, answer_room, cut, encode_inputs, input_limit
 from softprompt_core.data import DataReport, TaskData
+from softprompt_core.errors import InvalidInput
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.soft_prompt.tensor import Position, require_room
 from softprompt_core.spec import PromptSpec
 from softprompt_core.training import TrainingEngines, TrainingRows
+
+_SHOWN = 10  # rows in a message
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class TokenizationKey:
 
 @dataclass(frozen=True, eq=False)
 class TokenizedData:
-    """Rows in full length, by split. ``lengths`` are the tokenizer's own counts, of test rows too."""
+    """Rows in full length, by split. ``lengths`` are the tokenizer's own counts, of test rows too, and ``unknown`` how many of
+    these tokens stand for text that the tokenizer does not know."""
 
     base: BaseModel
     data: TaskData
@@ -52,6 +56,7 @@ class TokenizedData:
     inputs: dict[str, list[tuple[int, ...]]]
     targets: dict[str, list[tuple[int, ...]]]
     lengths: dict[str, list[int]]
+    unknown: dict[str, int]
     _rows: dict[int, TrainingRows] = field(default_factory=dict)
     _engines: dict[tuple[int, ...], TrainingEngines] = field(default_factory=dict)
 
@@ -88,8 +93,15 @@ class TokenizedData:
             self._engines[key] = TrainingEngines.over(self.base, self.position, list(distinct.values()))
         return self._engines[key]
 
-    def report(self, limit: int) -> DataReport:
-        return self.data.report.with_token_lengths(self.lengths, limit)
+    def report(self, spec: PromptSpec) -> DataReport:
+        """The data report with lengths in tokens, and what the base's tokenizer does not take as one might think."""
+        report = self.data.report.with_token_lengths(self.lengths, self.limit(spec), self.unknown)
+        written = (spec.data.input, spec.data.target.template or "", *self.data.labels, *spec.evaluation.hard_prompts)
+        names = sorted({name for text in written for name in self.base.vocabulary.control_names(text)})
+        if not names:
+            return report
+        warning = f"The spec writes {', '.join(names)}: text like all other text here, not a control token of the base."
+        return report.model_copy(update={"warnings": (*report.warnings, warning)})
 
 
 def tokenized(task: ResolvedTask) -> TokenizedData:
@@ -106,15 +118,44 @@ def release() -> None:
 def _tokenized(key: TokenizationKey) -> TokenizedData:
     base, data = load_base(key.task.spec.base_model), key.task.data
     tree = LabelTree.of(base, data.labels) if data.labels else None
-    label_ids = dict(zip(data.labels, tree.ids, strict=True)) if tree else {}
-
-    def target(text: str) -> tuple[int, ...]:
-        return label_ids[text] if tree else answer_ids(base, text, close=True)[: key.max_new_tokens]
-
-    inputs, targets, lengths = {}, {}, {}
+    answers = _label_answers(data, tree) if tree else _written_answers(base, data, key.max_new_tokens)
+    inputs, lengths, unknown = {}, {}, {}
     for split, examples in data.splits.items():
         ids, lengths[split] = encode_inputs(base, [e.input for e in examples], input_limit(base, 0, 0, None))
+        unknown[split] = sum(row.count(base.vocabulary.unknown) for row in ids) if base.vocabulary.unknown is not None else 0
         if split in ("train", "validation"):
-            inputs[split], targets[split] = ids, [target(e.target) for e in examples]
+            inputs[split] = ids
     position = base.default_position() if key.position == "auto" else key.position
-    return TokenizedData(base, data, position, tree, inputs, targets, lengths)
+    return TokenizedData(base, data, position, tree, inputs, answers, lengths, unknown)
+
+
+def _label_answers(data: TaskData, tree: LabelTree) -> dict[str, list[tuple[int, ...]]]:
+    ids = dict(zip(data.labels, tree.ids, strict=True))
+    return {split: [ids[example.target] for example in examples] for split, examples in data.splits.items()}
+
+
+def _written_answers(base: BaseModel, data: TaskData, max_new_tokens: int) -> dict[str, list[tuple[int, ...]]]:
+    """Gold texts as token ids, cut to what may be written.
+
+    Raises:
+        InvalidInput: the tokenizer has no end token, or knows nothing of a text.
+    """
+    if base.vocabulary.end is None:
+        raise InvalidInput(
+            f"{base.identity.id} cannot write text: its tokenizer has no end token, so an answer would never end",
+            where="base_model.id",
+            do="use a base whose tokenizer names an eos_token, or a task with labels",
+        )
+    answers: dict[str, list[tuple[int, ...]]] = {}
+    strange: list[str] = []
+    for split, examples in data.splits.items():
+        answers[split] = [answer_ids(base, example.target, close=True)[:max_new_tokens] for example in examples]
+        strange += [e.id for e, ids in zip(examples, answers[split], strict=True) if base.vocabulary.all_unknown(ids)]
+    if strange:
+        more = f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
+        raise InvalidInput(
+            f"this base's tokenizer knows nothing of the target of {', '.join(strange[:_SHOWN])}{more}",
+            where="data.target.template",
+            do="use a base that knows the language, or take these rows out",
+        )
+    return answers

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from softprompt_core.base_model.tokens import answer_ids
 from softprompt_core.data import DataReport
 from softprompt_core.errors import Diverged
+from softprompt_core.evaluation.scoring import check_hard_prompts
+from softprompt_core.forward import Engine, generate
 from softprompt_core.interpretation import displacement
 from softprompt_core.json_files import write_json
 from softprompt_core.lifecycle.resolve import ResolvedTask
@@ -117,10 +120,18 @@ def check(task: ResolvedTask, champion: Path | None = None) -> None:
     """Find out whether a training can start, without starting one. What is read and tokenized for it is kept for the training.
 
     Raises:
-        InvalidInput: prompt and answers do not fit the base's context, labels cannot be told apart, or the prompt that training
-            starts from is for another base or shape.
+        InvalidInput: prompt, hard prompts and answers do not fit the base's context, labels cannot be told apart, the base works
+            in a way that no soft prompt fits, or the prompt that training starts from is for another base or shape.
     """
-    _initial_weights(task, task.spec.training.seed, champion)
+    start, rows = _initial_weights(task, task.spec.training.seed, champion), tokenized(task)
+    check_hard_prompts(rows.base, task.spec, rows.labels.ids if rows.labels else ())
+    engines = rows.engines([_rows(task)])
+    with torch.no_grad():
+        for engine in (engines.train, engines.checked):
+            engine.prompts([start])
+    if rows.labels is None and task.spec.evaluation.num_beams > 1:  # not every architecture can
+        shortest = min(rows.inputs["train"], key=len)
+        generate(Engine(rows.base, rows.position, [shortest]), start, max_new_tokens=1, num_beams=task.spec.evaluation.num_beams)
 
 
 def checked_rows(task: ResolvedTask) -> int:
@@ -130,8 +141,7 @@ def checked_rows(task: ResolvedTask) -> int:
 
 def data_report(task: ResolvedTask) -> DataReport:
     """The data report with the lengths in tokens of this base, and how many inputs are cut."""
-    rows = tokenized(task)
-    return rows.report(rows.limit(task.spec))
+    return tokenized(task).report(task.spec)
 
 
 def _train(tasks: Sequence[ResolvedTask], jobs: Sequence[tuple[int, TrainingJob]]) -> dict[int, list[TrainedSeed] | Diverged]:

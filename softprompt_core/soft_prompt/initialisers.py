@@ -52,7 +52,7 @@ def initial_weights(
     if config.init == "labels":
         rows = [_embeddings(base, ids).mean(dim=0, keepdim=True) for ids in label_ids if ids]
     elif config.init == "text":
-        ids = base.tokenizer(config.text, add_special_tokens=False)["input_ids"]
+        (ids,) = base.vocabulary.encode([config.text or ""])
         if not ids:
             raise InvalidInput("the text has no tokens", where="prompt.text", do="write some words")
         rows = [_embeddings(base, ids)]
@@ -66,8 +66,7 @@ def _sampled(base: BaseModel, count: int, frequent_ids: Sequence[int], generator
     special = set(base.tokenizer.all_special_ids)
     pool = [i for i in frequent_ids if i not in special][:_FREQUENT]
     if len(pool) < count:
-        size = base.model.config.get_text_config().vocab_size
-        pool += [i for i in range(min(size, _FREQUENT)) if i not in special and i not in set(pool)]
+        pool += [i for i in range(min(base.embedding_rows, _FREQUENT)) if i not in special and i not in set(pool)]
     order = torch.randperm(len(pool), generator=generator)
     chosen = [pool[int(order[i % len(pool)])] for i in range(count)]
     return _embeddings(base, chosen)

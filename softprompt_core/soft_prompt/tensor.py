@@ -25,7 +25,7 @@ from softprompt_core.text_files import require_regular
 FILE_NAME = "soft_prompt.safetensors"
 _TENSOR = "soft_prompt"
 _FORMAT = 1
-_MAX_HEADER = 64 * 1024
+_MAX_HEADER = 16 * 1024 * 1024  # the words of many thousand labels
 _MAX_FILE = 64 * 1024 * 1024
 
 Position = Literal["prefix", "suffix"]
@@ -84,11 +84,20 @@ class SoftPrompt:
         require_room(self.length, base)
 
     def save(self, path: Path) -> None:
-        """Write the file; a half-written file never stands under the name."""
+        """Write the file; a half-written file never stands under the name.
+
+        Raises:
+            InvalidInput: the label words do not fit a header that ``load`` reads.
+        """
         from safetensors.torch import save_file
 
         meta = dict(format=_FORMAT, position=self.position, base=self.base.model_dump(), task=self.task, labels=list(self.labels))
         text = json.dumps(meta, sort_keys=True, ensure_ascii=False)
+        if len(json.dumps(text, ensure_ascii=False).encode()) > _MAX_HEADER - 4096:  # the rest is the tensor's own entry
+            problem = f"the words of {len(self.labels)} labels take more than {_MAX_HEADER} bytes"
+            raise InvalidInput(
+                problem, where="data.target.labels", do="use shorter words; for free text use data.target.template"
+            )
         # One entry only: with several the writer's order changes from run to run, and equal prompts would be unequal files.
         with replacing(path) as partial:
             save_file({_TENSOR: self.weights.contiguous()}, partial, metadata={"softprompt": text})

@@ -214,7 +214,7 @@ def _without_tokenizer(folder: Path) -> None:
         (_config(hidden_size=64), "cannot be loaded"),
         (_config(model_type="nonesuch", auto_map={"AutoConfig": "code.Config"}), "remote code is never run"),
         (_no_json, "not a valid JSON file"),
-        (_without_tokenizer, "cannot be loaded"),
+        (_without_tokenizer, "holds no tokenizer"),
     ],
 )
 def test_an_unusable_folder_is_refused_with_its_name_and_what_to_do(

@@ -31,6 +31,18 @@ def test_a_saved_prompt_comes_back_equal(tmp_path):
     assert loaded.digest == saved.digest != prompt().digest
 
 
+def test_thousands_of_labels_come_back_as_they_were_saved(tmp_path):
+    labels = tuple(f'class "{n}" of many, größer' for n in range(20_000))
+    prompt(labels=labels).save(tmp_path / "p.safetensors")
+    assert SoftPrompt.load(tmp_path / "p.safetensors").labels == labels
+
+
+def test_no_file_is_written_that_could_not_be_read(tmp_path):
+    with pytest.raises(InvalidInput, match=r"data\.target\.labels: the words of 2 labels"):
+        prompt(labels=("no" * 9_000_000, "yes")).save(tmp_path / "p.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_is_small(tmp_path):
     prompt(weights=torch.zeros(20, 8)).save(tmp_path / "p.safetensors")
     assert (tmp_path / "p.safetensors").stat().st_size < 20 * 8 * 4 + 1000
