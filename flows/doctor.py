@@ -191,7 +191,7 @@ def _damage(store: Store, registered: Version) -> Iterator[Finding]:
     roles = f" ({', '.join(registered.aliases)})" if registered.aliases else ""
     do = "restore its files from a backup; " if registered.aliases else "restore its files from a backup, or prune it"
     if registered.aliases:
-        do += f"until then `softprompt registry rollback {registered.name}`, or train again with `softprompt run --force`"
+        do += f"until then `softprompt registry rollback {registered.name}`, or `registry promote --override` another version"
     yield problem("files", f"{name}{roles}: {damage}", do)
 
 

@@ -51,7 +51,7 @@ def message(result: LifecycleResult) -> tuple[str, str]:
     if result.outcome is Outcome.AWAITING_APPROVAL:
         lines.append(f"To approve: softprompt registry approve {result.task} {result.version} --by WHO --reason WHY")
     lines += [f"{pages}: {url}" for pages, url in (("MLflow", result.run_url), ("Prefect", result.prefect_url)) if url]
-    return f"{name}: {result.outcome.value.replace('_', ' ')}", "\n".join(lines)
+    return f"{name}: {result.ending.replace('_', ' ')}", "\n".join(lines)
 
 
 def _block(name: str) -> NotificationBlock:

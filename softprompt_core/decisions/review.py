@@ -61,6 +61,7 @@ class _Person:
 
     def approve(self, name: str, version: int) -> Review:
         waiting = approval.awaiting(self._store, name, version)
+        versions.require_intact(self._store, waiting.version)
         if waiting.stale:
             return self._apply_gates_again(waiting.version, waiting.champion, approves=True)
         evidence = _evidence(waiting.version, self._last_decision(name, version))
@@ -76,18 +77,19 @@ class _Person:
 
     def promote(self, name: str, version: int, *, override: bool) -> Review:
         candidate, where = versions.get(self._store, name, version), f"{name} version {version}"
-        outcome, state = candidate.tags.get(tags.OUTCOME), reconcile.task_state(self._store, name)
+        outcome, state = candidate.decision, reconcile.task_state(self._store, name)
         if state.champion == version:
             raise InvalidInput("is the champion already", where=where, do="see `softprompt registry show`")
         if outcome is None:
             raise InvalidInput("no decision was made about it yet", where=where, do="let its run end, or run the task again")
         if candidate.awaits_approval:
             raise InvalidInput("waits for approval", where=where, do="softprompt registry approve")
+        versions.require_intact(self._store, candidate)
         entry = approval.decision_about(state.entries, version)
         if override:
             evidence = _evidence(candidate, entry)
             return self._record(candidate, state.champion, Outcome.PROMOTED, self._reason, evidence, override=True)
-        if outcome != Outcome.PROMOTED.value:
+        if outcome is not Outcome.PROMOTED:
             why = f": {entry.reason}" if entry else ""
             raise InvalidInput(
                 f"was rejected{why}", where=where, do="--override promotes it nevertheless; the ledger says so, with your reason"

@@ -130,7 +130,7 @@ def _status(store: Store, task: TaskOverview, now: datetime) -> TaskStatus:
 
 def _last(store: Store, task: TaskOverview) -> tuple[str | None, datetime | None, str | None]:
     """Outcome, time and page of whatever happened last: a decided version, or a run that decided nothing."""
-    decided = max((v for v in task.versions if tags.OUTCOME in v.tags), key=lambda v: v.decided_at, default=None)
+    decided = max((v for v in task.versions if v.decision is not None), key=lambda v: v.decided_at, default=None)
     run = task.unfinished
     if run is not None and any(v.run_id == run.run_id and tags.OUTCOME in v.tags for v in task.versions):
         run = None  # it was killed between its decision and its end; the decision counts

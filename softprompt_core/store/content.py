@@ -23,7 +23,10 @@ _LOADED_NOTE = "registered_model_meta"
 # Keys of that file that say where it is stored. All others are content: they name the code that serves the version.
 _LOCATION_KEYS = ("artifact_path", "model_id", "model_uuid", "run_id")
 _CHANGED = "its files are not those that were registered"
-_DO = "restore the files, roll back (`softprompt registry rollback`), or train again (`softprompt run --force`)"
+_DO = (
+    "restore the files from a backup; of a champion, `softprompt registry rollback` makes the one before champion again, and "
+    "`softprompt registry promote --override` any other version"
+)
 
 
 def seal(folder: Path) -> str:
@@ -41,7 +44,7 @@ def require_sealed(folder: Path) -> None:
         InvalidInput: a file is not the one that was registered, is missing, came in addition, or is a link.
     """
     _refuse_links(folder, str(folder))
-    named = _digest_in_mlmodel(folder.resolve().parents[1])
+    named = _digest_in_mlmodel(folder.resolve().parent.parent)
     sealed = folder / CONTENT_FILE
     if not sealed.exists():
         if named is not None:

@@ -228,6 +228,17 @@ def content_problem(store: Store, version: Version) -> str | None:
     return None
 
 
+def require_intact(store: Store, version: Version) -> None:
+    """Raise InvalidInput unless a version that is to be champion has the files that were registered.
+
+    Versions of releases that wrote no fingerprint are taken as they are.
+    """
+    problem = content_problem(store, version) if CONTENT_FINGERPRINT in version.tags else None
+    if problem is not None:
+        do = "restore its files from a backup, or name another version"
+        raise InvalidInput(problem, where=f"{version.name} version {version.version}", do=do)
+
+
 def version_size_bytes(store: Store, name: str, version: int) -> int:
     """Size of everything that a version holds, as stored."""
     from mlflow.artifacts import list_artifacts

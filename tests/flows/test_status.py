@@ -120,7 +120,7 @@ def test_a_model_of_somebody_else_under_a_tasks_name_is_said_and_left_alone(empt
     assert result.outcome is Outcome.INVALID and "task theirs: MLflow has a registered model of this name" in result.reason
     after = client.get_registered_model("theirs")
     assert (after.description, after.tags, after.aliases) == (before.description, before.tags, before.aliases)
-    assert [version.version for version in client.search_model_versions("name = 'theirs'")] == ["1"]
+    assert [version.version for version in client.search_model_versions("name = 'theirs'")] == [1]
     assert client.get_experiment_by_name("softprompt/theirs") is None
 
 

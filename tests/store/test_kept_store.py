@@ -1,5 +1,6 @@
 """A store that the release before made (``kept_store``) still opens: it lists, decides and rolls back."""
 
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from softprompt_core.decisions.review import review
 from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.evaluation.results import EVIDENCE_FILE, EvaluationResults
 from softprompt_core.fingerprint import file_digest
@@ -22,7 +24,16 @@ from softprompt_core.store.ledger.recording import NewDecision, record_decision,
 from softprompt_core.store.overview import overview
 from softprompt_core.store.registration import incomplete_versions
 from softprompt_core.store.runs import read_json
-from softprompt_core.store.versions import aliases, by_alias, download, download_whole, get, last_decided, list_versions
+from softprompt_core.store.versions import (
+    aliases,
+    by_alias,
+    download,
+    download_whole,
+    get,
+    last_decided,
+    list_versions,
+    local_folder,
+)
 from tests.store.ledgers import EVIDENCE, summary
 
 LEDGER = [
@@ -106,6 +117,20 @@ def test_a_promotion_and_rollbacks_go_on_from_its_ledger(kept_store):
     assert aliases(kept_store, "toy") == {"champion": 1, "challenger": 4}
     assert tags.WITHDRAWN in get(kept_store, "toy", 3).tags
     assert [entry.override for entry in history(kept_store, "toy")[4:]] == [True, False, False]
+
+
+def test_nobody_goes_back_to_a_version_whose_files_were_changed_or_are_gone(kept_store):
+    folder = local_folder(kept_store, "toy", 1)
+    (folder / "artifacts" / "soft_prompt" / "spec.yaml").write_text("name: toy\n")
+    with pytest.raises(InvalidInput, match="version 1: its files are not those that were registered"):
+        rollback(kept_store, name="toy", by="ann", reason="bad answers")
+    shutil.rmtree(folder)
+    with pytest.raises(InvalidInput, match="version 1: its files are gone"):
+        rollback(kept_store, name="toy", by="ann", reason="bad answers")
+    shutil.rmtree(local_folder(kept_store, "toy", 4))
+    with pytest.raises(InvalidInput, match="version 4: its files are gone"):
+        review(kept_store, "toy", 4, "approve", by="ann", reason="fine")
+    assert aliases(kept_store, "toy") == {"champion": 2, "previous": 1, "challenger": 4}
 
 
 def test_what_no_one_uses_is_pruned(kept_store):

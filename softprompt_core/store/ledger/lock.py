@@ -220,7 +220,7 @@ def comparing_turn(store: Store, task: str) -> Iterator[None]:
     """
     lock = DecisionLock(store, f"comparing {task}", LockTimes(patience_s=3600.0, poll_s=(0.2, 1.0)))
     try:
-        lock.acquire()
+        store.retry(lock.acquire)  # with many processes a database may be busy for a moment
         with lock.kept_alive():
             yield
     finally:

@@ -24,7 +24,7 @@ from softprompt_core.store.ledger.moves import (
 )
 from softprompt_core.store.ledger.reconcile import TaskState, reconciled
 from softprompt_core.store.tags import APPROVAL_EXPIRES, BASE_FINGERPRINT, OUTCOME
-from softprompt_core.store.versions import Version, get
+from softprompt_core.store.versions import Version, get, require_intact
 
 T = TypeVar("T")
 
@@ -159,14 +159,15 @@ def rollback(store: Store, *, name: str, by: str, reason: str, to: int | None = 
         other_base: go back even to a version that was trained for another base than the champion's.
 
     Raises:
-        InvalidInput: nobody's name or no reason; nothing to go back to; the version is gone, never was champion, is champion now,
-            or belongs to another base.
+        InvalidInput: nobody's name or no reason; nothing to go back to; the version is gone or its files are, never was champion,
+            is champion now, or belongs to another base.
         ChampionMoved, Unavailable: as for ``record_decision``.
     """
     by, reason = require_name(by, name), require_reason(reason, name)
     with decision_lock(store, name) as lock:
         state = reconciled(lock)
         target = _rollback_target(store, name, state, to)
+        require_intact(store, target)
         if state.champion is not None and not other_base and exists(store, name, state.champion):
             _require_same_base(target, get(store, name, state.champion))
         evidence = EvidenceRef(target.run_id, "")
