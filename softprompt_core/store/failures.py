@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 
 from softprompt_core.errors import Unavailable
@@ -30,6 +31,11 @@ def is_disk_full(error: BaseException) -> bool:
     )
 
 
+def is_locked(error: BaseException) -> bool:
+    """Whether another process kept a SQLite database from being read or written."""
+    return any(re.search("database( table)? is locked", str(cause)) for cause in _causes(error))
+
+
 def unavailable(error: BaseException, addresses: Addresses) -> Unavailable | None:
     """The error as a user should meet it; None if it is neither a full disk nor MLflow's, but perhaps a bug."""
     if is_disk_full(error):
@@ -38,6 +44,10 @@ def unavailable(error: BaseException, addresses: Addresses) -> Unavailable | Non
         lines = (line for cause in _causes(error) for line in str(cause).splitlines())
         message = next((line for line in lines if _tells_of_full_disk(line)), first_line(error))
         return Unavailable(f"disk full: {masked(message)[:300]}", where=file, do=f"free space in {disk}, {_RUN_AGAIN}")
+    if is_locked(error):
+        what = "the database is locked: another process has been writing to it all the time"
+        do = f"wait for that process, or end it, {_RUN_AGAIN}"
+        return Unavailable(what, where=f"MLflow at {addresses.masked_tracking_uri}", do=do)
     if is_transient(error):
         return Unavailable(
             f"stopped answering: {first_line(error)}",
