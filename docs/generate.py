@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from flows.cli import app
+from flows.cli.app import app
 from softprompt_core.errors import Health, NoOutcome, Outcome, Validity
 from softprompt_core.markdown import markdown_table
 from softprompt_core.spec import json_schema

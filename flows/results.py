@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect import runtime
@@ -52,8 +52,8 @@ def read_state_name(name: str | None) -> tuple[Outcome | None, bool]:
 
 def publish(result: LifecycleResult) -> None:
     """Attach the result to the flow run that this is called in."""
-    table = [{"field": name, "value": value} for name, value in result.model_dump(mode="json").items()]
-    _attach(lambda: create_table_artifact(table, key=RESULT, description=f"{result.task}: {result.label}"))
+    rows = [{"field": name, "value": value} for name, value in result.model_dump(mode="json").items()]
+    show_table(RESULT, rows, f"{result.task}: {result.label}")
 
 
 def show_link(key: str, link: str, link_text: str, description: str) -> None:
@@ -64,6 +64,11 @@ def show_link(key: str, link: str, link_text: str, description: str) -> None:
 def show_markdown(key: str, text: str, description: str) -> None:
     """Attach a page to the flow run that this is called in."""
     _attach(lambda: create_markdown_artifact(text, key=key, description=description))
+
+
+def show_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
+    """Attach a table to the flow run that this is called in."""
+    _attach(lambda: create_table_artifact(rows, key=key, description=description))
 
 
 def published(client: SyncPrefectClient, flow_run: UUID) -> LifecycleResult | None:
