@@ -14,7 +14,7 @@ import grimp
 PAGE = Path(__file__).parent / "how-it-works.md"
 BEGIN, END = "<!-- rooms: made by docs/rooms.py -->", "<!-- end of rooms -->"
 _PACKAGES = ("deployments", "flows", "tasks", "softprompt_core")
-_EVERYWHERE = ("errors", "settings", "fingerprint", "json_files", "markdown")  # everything stands on these
+_EVERYWHERE = ("masking", "errors", "settings", "fingerprint", "json_files", "markdown")  # everything stands on these
 
 
 def imports() -> dict[str, set[str]]:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
@@ -46,6 +48,29 @@ def await_start() -> None:
     """
     if _server is not None:
         _server.await_start()
+
+
+@contextmanager
+def tables_made_once(folder: Path) -> Iterator[None]:
+    """Keep other commands of a home out while a server makes the tables of its database; one after the other, the first does.
+
+    Args:
+        folder: PREFECT_HOME.
+    """
+    from filelock import FileLock, Timeout
+
+    made = folder / f"tables-{version('prefect')}"
+    if made.exists():
+        yield
+        return
+    lock = FileLock(folder / "tables.lock", timeout=_STARTUP_S)
+    with suppress(Timeout):  # then at worst the server says what is wrong
+        lock.acquire()
+    try:
+        yield
+        made.touch()
+    finally:
+        lock.release()
 
 
 def is_lost() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,8 +134,9 @@ def prefect_and_store() -> Iterator[None]:
     from softprompt_core.store.connection import Store
 
     Store.connect()
-    own_server.start()  # it starts while Prefect is imported here
-    import prefect  # noqa: F401
+    with own_server.tables_made_once(Path(os.environ["PREFECT_HOME"])):
+        own_server.start()  # it starts while Prefect is imported here
+        import prefect  # noqa: F401
 
-    own_server.await_start()
+        own_server.await_start()
     yield
