@@ -60,7 +60,8 @@ def doctor(
     if any(finding.status == "problem" for finding in findings):
         raise typer.Exit(50)
     if not json:
-        print("ok")
+        warnings = sum(finding.status == "warning" for finding in findings)
+        print("ok" if not warnings else "1 warning" if warnings == 1 else f"{warnings} warnings")
 
 
 def schema(json: Json = True) -> None:
