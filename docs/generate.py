@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from flows.cli import app
+from flows.cli.app import app
 from softprompt_core.errors import Health, NoOutcome, Outcome, Validity
 from softprompt_core.markdown import markdown_table
 from softprompt_core.spec import json_schema
@@ -32,6 +32,7 @@ MEANINGS = {
     NoOutcome.TRIGGERED: "The run was started, and without `--wait` nobody looks how it ends.",
     NoOutcome.CANCELLED: "Somebody cancelled the run, or Prefect did because another run of the task was under way.",
     NoOutcome.TIMED_OUT: "`--timeout` ran out; the run goes on.",
+    NoOutcome.INTERRUPTED: "A signal ended the command: SIGINT 130, SIGTERM 143, SIGHUP 129. Run again, it continues.",
     Health.HEALTHY: "New rows show no drop; without labels, inputs and answers look like those of the training.",
     Health.DEGRADED: "The headline metric has surely fallen by more than `monitor.margin`.",
     Health.UNKNOWN: "Too few or unusable rows, shifted inputs without labels, or no champion.",

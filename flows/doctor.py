@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from flows import orphans
+from flows import left_servers, orphans
 from flows.findings import Finding, ok, problem, warning
 from softprompt_core import settings
 from softprompt_core.decisions.settle import settle
@@ -29,6 +29,7 @@ def examine() -> list[Finding]:
         *_safely("versions", _versions()),
         *_safely("disk", _disk()),
         *_safely("metrics", orphans.unsent_metrics()),
+        *_safely("servers", left_servers.left_servers()),
         *_safely("base", _base()),
     ]
     store: Store | None = None
@@ -52,12 +53,15 @@ def examine() -> list[Finding]:
 
 def repair() -> list[Finding]:
     """Complete or void what dead processes left in MLflow; note champions that were moved by hand. One finding a change."""
+    ended = [
+        _repaired(f"process {pid} ended; it was a Prefect server without its command") for pid in left_servers.end_left_servers()
+    ]
     try:
         store = Store.connect()
     except SoftpromptError as error:
-        return [_problem("repair", error)]
+        return [*ended, _problem("repair", error)]
     # Before MLflow's runs are ended: they tell whose process is gone.
-    findings = [*_safely("repair prefect", _crash_flow_runs(store)), *_safely("repair", _repair(store))]
+    findings = [*ended, *_safely("repair prefect", _crash_flow_runs(store)), *_safely("repair", _repair(store))]
     return findings or [_repaired("nothing was left half done")]
 
 

@@ -10,9 +10,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.prefect_server import is_unanswered, note_unanswered
-from softprompt_core.lifecycle.result import LifecycleResult
 
-_reported: ContextVar[list[LifecycleResult]] = ContextVar("reported")
+_reported: ContextVar[list[Any]] = ContextVar("reported")
 
 
 class FlowFailed(Exception):
@@ -47,19 +46,19 @@ def result_of(state: State[Any]) -> Any:
     return result
 
 
-def report(results: Sequence[LifecycleResult]) -> None:
+def report(results: Sequence[Any]) -> None:
     """Give results to ``call_flow``, before Prefect is told how the flow ended."""
     _reported.get([]).extend(results)
 
 
-def call_flow(flow: Callable[[], State[Any]]) -> list[LifecycleResult]:
-    """Call a flow and return its results. What lifecycles did counts, whether Prefect could be told or not.
+def call_flow(flow: Callable[[], State[Any]]) -> list[Any]:
+    """Call a flow and return its results. What was done counts, whether Prefect could be told or not.
 
     Returns:
         The results of the final state, or those that the flow reported before Prefect's server stopped answering: none if it
         did so before the flow began.
     """
-    reported: list[LifecycleResult] = []
+    reported: list[Any] = []
     token = _reported.set(reported)
     try:
         result = result_of(flow())

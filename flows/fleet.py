@@ -3,24 +3,30 @@ once."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows import own_server, stopping
 from flows.final_states import call_flow, final_state, report
 from flows.late_runs import collapse_late_runs
 from flows.lifecycle import FAILURES, lifecycle
 from flows.notifying import notify
+from flows.prefect_server import await_server
 from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
 from softprompt_core.lifecycle.resolve import resolve
 from softprompt_core.lifecycle.result import LifecycleResult
-from softprompt_core.lifecycle.run import find_unchanged, outcome_of
+from softprompt_core.lifecycle.run import find_unchanged, outcome_of, run_task
+from softprompt_core.lifecycle.steps import Steps
 from softprompt_core.spec import PromptSpec, load_spec, spec_files
 from softprompt_core.store.connection import Store
 from tasks.ray_pool import Item, fan_out
+from tasks.training import train_task
 
 
 @flow(name="softprompt-fleet", validate_parameters=False, on_running=[collapse_late_runs])
@@ -40,6 +46,7 @@ def fleet(specs: list[str], force: bool = False, dry_run: bool = False, ray: boo
         return final_state(error.outcome.state_name, str(error), results, failed=True)
     results = run_all(paths, force=force, dry_run=dry_run, ray=ray)
     report(results)
+    await_server()
     counts = Counter(result.ending for result in results)
     message = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     return final_state(None, message, results, failed=any(result.outcome in FAILURES for result in results))
@@ -70,6 +77,7 @@ def run_all(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool 
             specs[index] = spec
         else:
             results[index] = result
+            stopping.note_finished(result)
             notify(result)
     run = _spread if ray else _one_after_the_other
     results |= zip(specs, run(list(specs.values()), force, dry_run), strict=True)
@@ -77,17 +85,27 @@ def run_all(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool 
 
 
 def run_one(spec: PromptSpec, *, force: bool, dry_run: bool = False, ray: bool = False) -> LifecycleResult:
-    """Run the lifecycle flow of one task and take its result."""
-    named = lifecycle.with_options(flow_run_name=spec.name)
-    values = spec.model_dump(mode="json")
-    results = call_flow(lambda: named(values, force=force, dry_run=dry_run, ray=ray, return_state=True))
-    return results[0] if results else _not_begun(spec.name, dry_run)
+    """Run the lifecycle flow of one task and take its result; without the flow where this command's own server has ended."""
+    stopping.raise_if_stopped()
+    results: list[LifecycleResult] = []
+    if not own_server.is_lost():
+        named = lifecycle.with_options(flow_run_name=spec.name)
+        values = spec.model_dump(mode="json")
+        results = call_flow(lambda: named(values, force=force, dry_run=dry_run, ray=ray, return_state=True))
+    if not results and own_server.is_lost():
+        print(f"{spec.name}: Prefect is not told, its own server has ended", file=sys.stderr)
+        results = [run_task(spec, force=force, dry_run=dry_run, steps=replace(Steps(), train=train_task(spread_seeds=False)))]
+    (result,) = results or [_not_begun(spec.name, dry_run)]
+    stopping.note_finished(result)
+    return result
 
 
 def run_fleet(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool = False) -> list[LifecycleResult]:
     """Run the fleet flow and take one result a spec."""
     specs = [str(path) for path in paths]
     results = call_flow(lambda: fleet(specs, force=force, dry_run=dry_run, ray=ray, return_state=True))
+    if not results and own_server.is_lost():
+        return run_all(paths, force=force, dry_run=dry_run)
     return results or [_not_begun(path.stem, dry_run) for path in paths]
 
 

@@ -15,7 +15,8 @@ from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 from prefect.states import Completed
 
-from flows.final_states import result_of
+from flows.final_states import call_flow, report
+from flows.prefect_server import await_server, server_answers
 from flows.results import current_flow_run, show_markdown
 from softprompt_core.errors import Health
 from softprompt_core.operations.monitor import HealthResult, describe
@@ -49,6 +50,8 @@ def monitor(
     results = [_check(target, changes) for target in targets]
     message = ", ".join(f"{result.task}: {result.health.value}" for result in results)
     worst = max((result.health for result in results), key=lambda health: health.exit_code, default=Health.HEALTHY)
+    report(results)
+    await_server()
     if results:
         show_markdown("champion-health", "\n".join(map(describe, results)), message[:200])
     # The flow has done its work whatever it found: a failed state would mean that nobody looked.
@@ -83,6 +86,8 @@ def _check(target: str, changes: dict[str, Any]) -> HealthResult:
 
 def _emit(result: HealthResult, spec: str | None) -> None:
     """Emit the event. ``spec`` in its payload is what the lifecycle's deployment takes as its parameter."""
+    if not server_answers():
+        return  # the verdict is in MLflow; waiting for the event to leave would have no end
     emit_event(
         event=f"{EVENT}{result.health.value}",
         resource={
@@ -104,5 +109,4 @@ def _emit(result: HealthResult, spec: str | None) -> None:
 
 def run_monitor(targets: list[str], data: list[str], **settings: float | int | None) -> list[HealthResult]:
     """Run the flow and take one result a target from its final state."""
-    results: list[HealthResult] = result_of(monitor(targets, data or None, **settings, return_state=True))
-    return results
+    return call_flow(lambda: monitor(targets, data or None, **settings, return_state=True))

@@ -1,4 +1,4 @@
-"""Whether Prefect's server answers. A lifecycle goes on without: what it decides is in MLflow. Imports no Prefect."""
+"""Whether Prefect's server answers. A lifecycle goes on without: what it decides is in MLflow."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 
 import httpx
 
+from flows import own_server
 from softprompt_core import settings
 
 _ANSWER_S = 8.0
@@ -16,8 +17,10 @@ _stopped_answering = False
 
 
 def server_answers() -> bool:
-    """Whether the server that is set does; one that a command starts for itself lives as long as the command."""
+    """Whether the server that is set does, or the one that this command has started for itself."""
     address = settings.current().prefect_api_url
+    if own_server.is_lost():
+        return False
     try:
         return not address or httpx.get(f"{address.rstrip('/')}/health", timeout=_ANSWER_S).is_success
     except (httpx.HTTPError, httpx.InvalidURL):
@@ -25,10 +28,22 @@ def server_answers() -> bool:
 
 
 def await_server() -> None:
-    """Before a flow ends: give a server that has stopped answering ``server_wait_s`` seconds to come back."""
+    """Before a flow ends: give a server that has stopped answering ``server_wait_s`` seconds to come back.
+
+    An own server that has ended does not come back: Prefect's client then need not try for a minute.
+    """
+    if own_server.is_lost():
+        _try_once()
+        return
     began = time.monotonic()
     while not server_answers() and time.monotonic() - began <= settings.current().server_wait_s:
         time.sleep(1.0)
+
+
+def _try_once() -> None:
+    from prefect.settings.context import get_current_settings
+
+    get_current_settings().client.max_retries = 0
 
 
 def is_unanswered(error: BaseException) -> bool:
@@ -42,7 +57,8 @@ def note_unanswered(error: BaseException) -> None:
     """Say that Prefect does not know how a flow ended."""
     global _stopped_answering
     _stopped_answering = True
-    print(f"Prefect was not told how this ended: {type(error).__name__}: {error}", file=sys.stderr)
+    why = "its own server has ended" if own_server.is_lost() else f"{type(error).__name__}: {error}"
+    print(f"Prefect was not told how this ended: {why}", file=sys.stderr)
 
 
 def exit_if_unanswered(code: int) -> None:

@@ -61,8 +61,8 @@ def read_stands_for(name: str | None) -> Outcome | None:
 
 def publish(result: LifecycleResult) -> None:
     """Attach the result to the flow run that this is called in."""
-    table = [{"field": name, "value": value} for name, value in result.model_dump(mode="json").items()]
-    _attach(lambda: create_table_artifact(table, key=RESULT, description=f"{result.task}: {result.label}"))
+    rows = [{"field": name, "value": value} for name, value in result.model_dump(mode="json").items()]
+    show_table(RESULT, rows, f"{result.task}: {result.label}")
 
 
 def show_link(key: str, link: str, link_text: str, description: str) -> None:

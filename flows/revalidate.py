@@ -10,7 +10,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.final_states import result_of
+from flows.final_states import call_flow, report
+from flows.prefect_server import await_server
 from flows.results import current_flow_run, show_table
 from softprompt_core.errors import SoftpromptError, Validity
 from softprompt_core.operations.revalidate import Revalidation
@@ -36,14 +37,15 @@ def revalidate(targets: list[str] | None = None, base: str | None = None, revisi
     table: list[dict[str, Any]] = [
         dict(task=r.task, champion=r.version, validity=r.validity.value, reason=r.reason) for r in results
     ]
+    report(results)
+    await_server()
     show_table("revalidation", table or [{"task": "–"}], message)
     return Completed(name="Revalidated", message=message, data=results)
 
 
 def run_revalidation(targets: list[str], base: str | None, revision: str | None) -> list[Revalidation]:
     """Run the flow and take its list from the final state."""
-    results: list[Revalidation] = result_of(revalidate(targets, base, revision, return_state=True))
-    return results
+    return call_flow(lambda: revalidate(targets, base, revision, return_state=True))
 
 
 def _expand(targets: list[str] | None) -> list[str | Path | SoftpromptError]:

@@ -10,8 +10,10 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.final_states import final_state, result_of
+from flows.final_states import call_flow, final_state, report
+from flows.prefect_server import await_server
 from flows.results import MLFLOW_RUN, current_flow_run, show_link, show_markdown
+from softprompt_core.errors import Outcome
 from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.operations.sweep.choice import SweepResult
@@ -49,6 +51,8 @@ def sweep(
         steps=steps,
         flow_run=current_flow_run(),
     )
+    report([result])
+    await_server()
     if result.points:
         show_markdown("sweep", describe(result), result.reason[:200])
     name = result.outcome.state_name if result.outcome else "Swept"
@@ -71,6 +75,10 @@ def run_sweep_flow(
 ) -> SweepResult:
     """Run the flow and take its result from the final state."""
     values = {key: list(axis) for key, axis in grid.items()}
-    state = sweep(str(spec), values, max_points, one_standard_error, ray, return_state=True)
-    result: SweepResult = result_of(state)
-    return result
+    results: list[SweepResult] = call_flow(
+        lambda: sweep(str(spec), values, max_points, one_standard_error, ray, return_state=True)
+    )
+    if results:
+        return results[0]
+    reason = "the Prefect server stopped answering before the sweep began\n  → start it, then run the sweep again"
+    return SweepResult(task=spec.stem, outcome=Outcome.UNAVAILABLE, reason=reason)

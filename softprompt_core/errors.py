@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
+from softprompt_core.masking import masked
+
 _MAX_LINE, _MAX_LINES = 1000, 60
 
 
@@ -47,6 +49,8 @@ class NoOutcome(_Ending):
     CANCELLED = "cancelled", 60
     TIMED_OUT = "timed_out", 124
     """124 is what ``timeout(1)`` exits with."""
+    INTERRUPTED = "interrupted", 130
+    """Of SIGINT; the command exits with 143 after SIGTERM and 129 after SIGHUP."""
 
 
 class Health(_Ending):
@@ -80,7 +84,7 @@ class SoftpromptError(Exception):
     outcome: Outcome = Outcome.INVALID
 
     def __init__(self, what: str, *, where: str | None = None, do: str | None = None) -> None:
-        what, where, do = _readable(what), where and _readable(where), do and _readable(do)
+        what, where, do = _readable(masked(what)), where and _readable(masked(where)), do and _readable(masked(do))
         self.what, self.where, self.do = what, where, do
         message = f"{where}: {what}" if where else what
         super().__init__(f"{message}\n  → {do}" if do else message)

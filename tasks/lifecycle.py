@@ -5,6 +5,7 @@ Nothing is cached by Prefect: finished files and checkpoints in the workspace te
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,6 +18,7 @@ from softprompt_core.lifecycle.resolve import resolve
 from softprompt_core.lifecycle.steps import Steps
 from softprompt_core.lifecycle.tracking.curves import log_training
 from softprompt_core.lifecycle.tracking.run import open_run
+from softprompt_core.masking import mask
 from tasks.training import train_task
 
 P = ParamSpec("P")
@@ -29,8 +31,17 @@ def as_task(name: str, step: Callable[P, R], run_name: str | None = None) -> Cal
     Args:
         run_name: of the task's runs; by default the step's name and the task's that it is about.
     """
+
+    @functools.wraps(step)
+    def masked(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return step(*args, **kwargs)
+        except Exception as error:
+            mask(error)  # Prefect keeps its message
+            raise
+
     wrapped = Task(
-        step, name=name, task_run_name=run_name or f"{name}: {{task.name}}", cache_policy=NO_CACHE, persist_result=False
+        masked, name=name, task_run_name=run_name or f"{name}: {{task.name}}", cache_policy=NO_CACHE, persist_result=False
     )
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

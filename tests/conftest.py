@@ -6,7 +6,8 @@ Tests run in two processes (``make test``). What takes seconds to make and is on
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,15 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for name, value in _FOR_THE_WHOLE_RUN.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SOFTPROMPT_HOME", str(tmp_path / "softprompt-home"))
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers() -> Iterator[None]:
+    """Commands that run in this process take signals for themselves; pytest has them back after each test."""
+    ours = {which: signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for which, handler in ours.items():
+        signal.signal(which, handler)
 
 
 @pytest.fixture(scope="session")

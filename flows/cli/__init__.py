@@ -1,5 +1,5 @@
 """The ``softprompt`` command line. Heavy modules load inside the commands, so that ``--help`` answers at once."""
 
-from flows.cli.app import app, main
+from flows.cli.entry import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

@@ -52,17 +52,14 @@ def _root(
     config.override_settings(config_file, profile, pairs)
 
 
-def main() -> None:
-    """Entry point: a user's mistake is one message and an exit code, never a traceback."""
+def run_command() -> None:
+    """A user's mistake is one message and an exit code, never a traceback."""
     from softprompt_core.errors import SoftpromptError
 
     try:
         app()
     except SoftpromptError as error:
         _exit(error)
-    except KeyboardInterrupt:
-        print("interrupted; the next run continues from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
     except Exception as error:
         _exit(_unavailable(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -49,6 +50,15 @@ def require_writable(path: Path, option: str) -> None:
             pass
     except OSError as error:
         raise InvalidInput(f"cannot be written: {error.strerror}", where=f"{option} {path}", do="name another file") from None
+
+
+def write(path: Path, text: str, *, append: bool = False) -> None:
+    """Write a report. Where the disk is full by now, that is told, and the outcomes stand."""
+    try:
+        with path.open("a" if append else "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        print(f"{path} could not be written: {error.strerror}", file=sys.stderr)
 
 
 def junit(results: Sequence[LifecycleResult]) -> str:

@@ -32,9 +32,10 @@ def ui(
         return
     Store.connect()  # makes the tables of a fresh database, and complains here rather than in a server log
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", addresses.tracking_uri, "--serve-artifacts"]
-    command += ["--artifacts-destination", addresses.artifact_root or ""]
-    os.execv(sys.executable, command)
+    # The address may hold a password, and everybody on this machine can read the arguments of a process.
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": addresses.tracking_uri}
+    command += ["--serve-artifacts", "--artifacts-destination", addresses.artifact_root or ""]
+    os.execve(sys.executable, command, environment)
 
 
 def doctor(

@@ -15,7 +15,12 @@ _LOG_WIDTH = 140
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    try:
+        "é✓".encode(sys.stdout.encoding or "ascii")
+        ascii_only = False
+    except (UnicodeEncodeError, LookupError):
+        ascii_only = True  # the replacements of single characters would be no JSON
+    print(json.dumps(value, indent=2, ensure_ascii=ascii_only))
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:

@@ -41,7 +41,7 @@ def run(
         typer.Option(metavar="TIME", help="Wait no longer than this, as in 90s, 30m or 1h30m, and exit 124; runs go on."),
     ] = None,
     cancel_on_interrupt: Annotated[
-        bool, typer.Option("--cancel-on-interrupt", help="Ctrl-C or SIGTERM while waiting cancels the runs.")
+        bool, typer.Option("--cancel-on-interrupt", help="Ctrl-C, SIGTERM or SIGHUP while waiting cancels the runs.")
     ] = False,
     ray: Ray = False,
     cpus_per_task: Cpus = None,
@@ -144,13 +144,9 @@ def _tasks(specs: Sequence[Path]) -> list[str]:
 
 
 def _run_deployments(tasks: Sequence[str], request: Request) -> list[LifecycleResult]:
-    from flows.remote import Interrupted, run_remotely
+    from flows.remote import run_remotely
 
-    try:
-        return run_remotely(tasks, request, say=lambda message: print(message, file=sys.stderr, flush=True))
-    except Interrupted as interrupted:
-        print(f"interrupted; {interrupted}", file=sys.stderr)
-        raise typer.Exit(130) from None
+    return run_remotely(tasks, request, say=lambda message: print(message, file=sys.stderr, flush=True))
 
 
 def _seconds(text: str) -> float:

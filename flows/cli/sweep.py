@@ -46,24 +46,29 @@ def sweep(
 
     Exits 0 when a point gave a prompt, 41 when all diverged; 40 and 50 as other commands do.
     """
+    from flows import stopping
     from flows.cli.ci_reports import require_writable
     from flows.cli.output import print_json
+    from flows.prefect_server import exit_if_unanswered
     from softprompt_core.errors import SoftpromptError
     from softprompt_core.operations.sweep.choice import SweepResult
 
     ray = wants_ray(ray, cpus_per_task, gpus_per_task)
     if write_spec is not None:
         require_writable(write_spec, "--write-spec")
+    stopping.promise("what was trained is kept, and the same sweep continues from there")
     try:
         result = _sweep(spec, grid, max_points, one_standard_error, ray)
     except SoftpromptError as error:
         result = SweepResult(task=spec.stem, outcome=error.outcome, reason=str(error))
+    stopping.raise_if_stopped()
     if write_spec is not None and result.chosen is not None:
         _write(spec, result, write_spec)
     if json:
         print_json(result.model_dump(mode="json"))
     else:
         _print(result, write_spec)
+    exit_if_unanswered(result.exit_code)
     raise typer.Exit(result.exit_code)
 
 

@@ -5,8 +5,6 @@ Only Prefect's API is needed. A server that is away for a while is asked again, 
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,14 +15,11 @@ from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_API_URL, PREFE
 
 from flows.remote.run import Run, start
 from flows.remote.server import PAUSE_S, Say, Server
+from flows.stopping import Stopped
 from softprompt_core.errors import InvalidInput, NoOutcome, Unavailable
 from softprompt_core.lifecycle.result import LifecycleResult
 
 _ANSWER_S = 15.0  # for one request
-
-
-class Interrupted(Exception):
-    """Ctrl-C while runs are under way; the message says what has become of them."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ def run_remotely(tasks: Sequence[str], request: Request, say: Say = print) -> li
 
     Raises:
         InvalidInput: no server is named.
-        Interrupted: instead of KeyboardInterrupt.
+        Stopped: a signal came; it says what has become of the runs.
     """
     if not PREFECT_API_URL.value():
         do = "set it, as in http://127.0.0.1:4200/api"
@@ -94,19 +89,10 @@ def _follow(server: Server, runs: list[Run | LifecycleResult]) -> None:
 
 @contextmanager
 def _interruptions(runs: list[Run | LifecycleResult], server: Server, cancel: bool) -> Iterator[None]:
-    """Turn Ctrl-C into ``Interrupted``; with ``cancel`` also the SIGTERM that CI systems send, after cancelling the runs."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    previous = signal.signal(signal.SIGTERM, interrupt) if cancel and in_main_thread else None
+    """Say in ``Stopped`` what becomes of the runs; with ``cancel`` they are cancelled first."""
     try:
         yield
-    except KeyboardInterrupt:
+    except Stopped as stopped:
         active = [run for run in runs if isinstance(run, Run)]
         messages = [run.cancel(server.client) if cancel else f"{run.task} goes on{run.url_suffix}" for run in active]
-        raise Interrupted("; ".join(messages) or "no run was started") from None
-    finally:
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)
+        raise Stopped(stopped.signal, "; ".join(messages) or "no run was started") from None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, ConfigDict, computed_field, field_validator
 
 from softprompt_core.errors import NoOutcome, Outcome
+from softprompt_core.masking import masked
 
 
 class LifecycleResult(BaseModel):
@@ -37,6 +38,11 @@ class LifecycleResult(BaseModel):
     gates: tuple[str, ...] = ()
     dry_run: bool = False
     stands_for: Outcome | None = None
+
+    @field_validator("reason", mode="after")
+    @classmethod
+    def _without_passwords(cls, reason: str) -> str:
+        return masked(reason)  # of an error that nobody foresaw it may hold anything
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -28,6 +28,7 @@ from softprompt_core.lifecycle.tracking.gate_report import Origin
 from softprompt_core.lifecycle.tracking.run import close_run
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import best_seed
+from softprompt_core.masking import masked
 from softprompt_core.spec import PromptSpec, load_spec, parse_spec
 from softprompt_core.store import flushing, runs, tags, versions
 from softprompt_core.store.addresses import Addresses
@@ -127,8 +128,8 @@ def outcome_of(error: Exception, addresses: Addresses | None = None) -> tuple[Ou
     if known is not None:
         return known.outcome, str(known)
     # A mistake of ours: nobody can act on it without the traceback.
-    traceback.print_exception(error)
-    message = (str(error).strip() or "no message").splitlines()[0]
+    print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    message = (masked(str(error)).strip() or "no message").splitlines()[0]
     return Outcome.UNAVAILABLE, f"{type(error).__name__}: {message} (traceback on stderr)"
 
 
@@ -165,9 +166,9 @@ def _run(task: ResolvedTask, store: Store, steps: Steps, flow_run: FlowRun | Non
         outcome, reason = outcome_of(error, store.addresses)
         close_run(task.name, store, run, runs.ending(outcome, describe_run(task, outcome, reason, flow_run=flow_run)))
         return LifecycleResult(task=task.name, outcome=outcome, reason=reason, run_id=run.id, run_url=run.url)
-    except BaseException:
+    except BaseException as error:
         with suppress(Exception):  # the first error must not be hidden
-            close_run(task.name, store, run, runs.FAILED)
+            close_run(task.name, store, run, runs.ending_of(error))
         raise
 
 

@@ -197,7 +197,7 @@ def _record(store: Store, checked: _Checked, verdict: Verdict, flow_run: FlowRun
     runs.log_json(store, run_id, result.model_dump(mode="json"), "monitoring/health.json")
     runs.log_text(store, run_id, describe(result), "monitoring/report.md")
     store.client.set_tag(run_id, "mlflow.note.content", describe(result)[: tags.RUN_TAG_LIMIT])
-    store.client.set_terminated(run_id, "FINISHED")
+    runs.end(store, run_id)
     model_tags = {
         tags.HEALTH: health.value,
         tags.HEALTH_REASON: verdict.reason,

@@ -195,7 +195,7 @@ def _record(store: Store, trial: _Trial, flow_run: FlowRun | None) -> Revalidati
     first = f"Champion version {champion.version} of {name}, trained on {trial.trained_on.short}: {validity.value}."
     description = f"{first}\n\n**{reason}**\n\n{decision.gates_table()}"
     store.client.set_tag(run_id, "mlflow.note.content", description[: tags.RUN_TAG_LIMIT])
-    store.client.set_terminated(run_id, "FINISHED")
+    runs.end(store, run_id)
     return Revalidation(
         task=name,
         validity=validity,

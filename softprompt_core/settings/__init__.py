@@ -4,7 +4,7 @@ One object, from weakest to strongest: a default, the top of ``softprompt.toml``
 variable, the command line. A change of any of these counts from the next call on.
 """
 
-from softprompt_core.settings.masking import masked
+from softprompt_core.masking import masked
 from softprompt_core.settings.model import FROM_PREFIX, Settings, variable
 from softprompt_core.settings.profiles import environment_of
 from softprompt_core.settings.sources import Setting, current, explain, export, file, home, override, unknown_variables

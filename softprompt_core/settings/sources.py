@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from softprompt_core.errors import InvalidInput
-from softprompt_core.settings.masking import masked
+from softprompt_core.masking import masked
 from softprompt_core.settings.model import FROM_PREFIX, PREFIX, Settings, variable
+from softprompt_core.settings.proxies import settle_proxies
 from softprompt_core.settings.toml_file import ADVICE, FILE, check_name, file_tables, nearest
 
 _command_line: dict[str, Any] = {}
@@ -64,6 +65,8 @@ def override(values: Mapping[str, str]) -> None:
 def export() -> None:
     """Write what file and command line say into the environment, where Prefect, MLflow and child processes find it.
 
+    Proxies of the environment are made such that these can use them, too.
+
     Raises:
         InvalidInput: as ``current``.
     """
@@ -71,6 +74,7 @@ def export() -> None:
     for name, (source, _) in _origins().items():
         if source in ("file", "command line"):
             os.environ[variable(name)] = _text(getattr(settings, name), show_secrets=True)
+    settle_proxies()
 
 
 def explain() -> list[Setting]:
@@ -96,8 +100,20 @@ def file() -> Path | None:
 
 
 def home() -> Path:
-    """The project's own folder, the setting ``home``: by default ``.softprompt`` in the current folder. Stores, work, locks."""
-    return current().home.expanduser().absolute()
+    """The project's own folder, the setting ``home``: by default ``.softprompt`` in the current folder. Stores, work, locks.
+
+    Raises:
+        InvalidInput: as ``current``; or no database could be in the folder.
+    """
+    chosen = current().home
+    try:
+        path = chosen.expanduser().absolute()
+    except RuntimeError as error:  # of `~name`, where there is no such user
+        raise InvalidInput(f"home: {error}", where=str(chosen), do="name a folder, with SOFTPROMPT_HOME for one") from None
+    if "?" in str(path):
+        what = "a folder with `?` in its path cannot hold databases: in their addresses `?` begins parameters"
+        raise InvalidInput(what, where=f"home {path}", do="name another folder, with SOFTPROMPT_HOME for one")
+    return path
 
 
 @functools.lru_cache(maxsize=4)

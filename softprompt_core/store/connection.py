@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from softprompt_core import settings
 from softprompt_core.errors import Unavailable
 from softprompt_core.store.addresses import Addresses, is_database
-from softprompt_core.store.failures import first_line, is_transient, unavailable
+from softprompt_core.store.failures import first_line, is_locked, is_transient, unavailable
 from softprompt_core.store.file_lock import locked
 from softprompt_core.store.retrying import AnsweredWithErrors, retrying
 
@@ -173,6 +173,9 @@ def _unavailable_if_it_fails(uris: str, answer_s: float) -> Iterator[None]:
         do = 'for PostgreSQL write postgresql+psycopg:// and install its driver: pip install "softprompt-lifecycle[postgres]"'
         raise Unavailable(f"a driver is missing: {error}", where=where, do=do) from None
     except (MlflowException, SQLAlchemyError, OSError) as error:
+        if is_locked(error):
+            do = "wait for the process that writes to it, or end it; `fuser` on the file says which it is"
+            raise Unavailable("the database is locked by another process", where=where, do=do) from None
         raise Unavailable(f"cannot be used: {first_line(error)}", where=where, do=do) from None
 
 

@@ -25,13 +25,14 @@ _NOT_WRITABLE_CODES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 # By module, so that none has to be imported: MLflow over HTTP, its database, files in S3.
 _TRANSPORT_MODULES = ("requests", "urllib3", "sqlalchemy", "psycopg", "boto3", "botocore", "s3transfer")
 _DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN_CODES = (errno.EACCES, errno.EPERM, errno.EROFS)
 _DISK_FULL_TEXTS = ("no space left on device", "disk is full", "disk quota exceeded", "os error 28", "file too large")
 _RUN_AGAIN = "then run the task again: what was trained is kept"
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether MLflow, its database or its files did not answer or broke off, so that the same call may succeed later."""
-    return not is_disk_full(error) and _is_from_mlflow(error)
+    return not is_disk_full(error) and not _is_forbidden(error) and _is_from_mlflow(error)
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -42,6 +43,19 @@ def is_disk_full(error: BaseException) -> bool:
     )
 
 
+def _is_forbidden(error: BaseException) -> bool:
+    """Whether a file, folder or database may not be written."""
+    return any(
+        (isinstance(cause, OSError) and cause.errno in _FORBIDDEN_CODES) or "readonly database" in str(cause)
+        for cause in _causes(error)
+    )
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether another process kept a SQLite database from being read or written."""
+    return any(re.search("database( table)? is locked", str(cause)) for cause in _causes(error))
+
+
 def unavailable(error: BaseException, addresses: Addresses) -> Unavailable | None:
     """The error as a user should meet it; None if it is neither a full disk nor MLflow's, but perhaps a bug."""
     if is_disk_full(error):
@@ -50,6 +64,15 @@ def unavailable(error: BaseException, addresses: Addresses) -> Unavailable | Non
         lines = (line for cause in _causes(error) for line in str(cause).splitlines())
         message = next((line for line in lines if _tells_of_full_disk(line)), first_line(error))
         return Unavailable(f"disk full: {masked(message)[:300]}", where=file, do=f"free space in {disk}, {_RUN_AGAIN}")
+    if _is_forbidden(error):
+        file = next((str(cause.filename) for cause in _causes(error) if isinstance(cause, OSError) and cause.filename), None)
+        where = file or f"MLflow at {addresses.masked_tracking_uri}"
+        do = f"make it writable for this user, or choose another place, {_RUN_AGAIN}"
+        return Unavailable(f"cannot be written: {first_line(error)}", where=where, do=do)
+    if is_locked(error):
+        what = "the database is locked: another process has been writing to it all the time"
+        do = f"wait for that process, or end it, {_RUN_AGAIN}"
+        return Unavailable(what, where=f"MLflow at {addresses.masked_tracking_uri}", do=do)
     if is_transient(error):
         return Unavailable(
             f"stopped answering: {first_line(error)}",

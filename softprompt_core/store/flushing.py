@@ -12,7 +12,7 @@ from softprompt_core.store.connection import Store
 from softprompt_core.store.failures import first_line, is_disk_full, is_missing, is_transient
 from softprompt_core.store.metric_buffer import Ending, MetricBuffer, buffers
 from softprompt_core.store.retrying import retrying
-from softprompt_core.store.runs import end_unless_ended, log_rows
+from softprompt_core.store.runs import end_unless_ended, log_rows, open_runs
 
 _LONGEST_INTERVAL_S = 60.0
 
@@ -107,6 +107,13 @@ def close(store: Store, run_id: str, task: str, ending: Ending) -> bool:
         return False
     buffer.remove()
     return True
+
+
+def close_open_runs(ending: Ending) -> None:
+    """End all runs that this process has open, with their metrics; one that cannot be ended does not stop the others."""
+    for run_id, (store, task) in open_runs().items():
+        with suppress(Exception):
+            close(store, run_id, task, ending)
 
 
 def flush_all(store: Store) -> dict[str, int]:

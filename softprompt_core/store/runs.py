@@ -7,6 +7,7 @@ import hashlib
 import json
 import posixpath
 import re
+import signal
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from softprompt_core.store.connection import Store
 from softprompt_core.store.failures import is_missing
 from softprompt_core.store.metric_buffer import Ending, MetricRow
 from softprompt_core.store.paging import pages, search_all
-from softprompt_core.store.tags import KEY_LIMIT, OUTCOME, PARAM_LIMIT, PREFECT_RUN, PROCESS, RUN_TAG_LIMIT, shortened
+from softprompt_core.store.tags import KEY_LIMIT, OUTCOME, PARAM_LIMIT, PREFECT_RUN, PROCESS, RUN_TAG_LIMIT, TASK, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +33,8 @@ T = TypeVar("T")
 _METRICS_PER_REQUEST = 1000
 _PARAMS_PER_REQUEST = 100
 _PREFECT_GRACE_S = 600
-FINISHED, FAILED = Ending(status="FINISHED"), Ending(status="FAILED")
+FINISHED, FAILED, KILLED = (Ending(status=status) for status in ("FINISHED", "FAILED", "KILLED"))
+_open: dict[str, tuple[Store, str]] = {}  # id of a run that this process has opened and not ended → its store, its task
 _DECIDED = {Outcome.PROMOTED, Outcome.UNCHANGED, Outcome.REJECTED, Outcome.AWAITING_APPROVAL}
 
 
@@ -70,7 +72,9 @@ def start_run(
     if parent_run_id is not None:
         stored["mlflow.parentRunId"] = parent_run_id
     stored = {**_user(), PROCESS: processes.this_process(), **stored}
-    return str(store.client.create_run(experiment_id, run_name=run_name, tags=stored).info.run_id)
+    run_id = str(store.client.create_run(experiment_id, run_name=run_name, tags=stored).info.run_id)
+    _open[run_id] = store, stored.get(TASK, "")
+    return run_id
 
 
 def reopen(store: Store, run_id: str, tags: Mapping[str, str | None]) -> Run:
@@ -79,23 +83,30 @@ def reopen(store: Store, run_id: str, tags: Mapping[str, str | None]) -> Run:
     for key, value in stored.items():
         store.client.set_tag(run_id, key, shortened(value, RUN_TAG_LIMIT))
     store.client.update_run(run_id, status="RUNNING")
-    return store.client.get_run(run_id)
+    run = store.client.get_run(run_id)
+    _open[run_id] = store, run.data.tags.get(TASK, "")
+    return run
 
 
-def end_killed_runs(store: Store, experiment_ids: list[str], dead: Collection[str] = ()) -> list[str]:
+def open_runs() -> dict[str, tuple[Store, str]]:
+    """Run id → store and task of what this process has opened and not ended, the newest first."""
+    return dict(reversed(_open.items()))
+
+
+def end_killed_runs(store: Store, experiment_ids: list[str], dead: Collection[str] = (), how: Ending = KILLED) -> list[str]:
     """End as KILLED what is still RUNNING although its process is certainly gone; returns the run ids.
 
     Runs of other machines stay as they are, since nobody here can know, unless their process is among the ``dead``.
     """
     killed = [run.info.run_id for run in _running(store, experiment_ids) if _process(run) in dead or _is_killed(run)]
     for run_id in killed:
-        store.client.set_terminated(run_id, "KILLED")
+        end(store, run_id, how)
     return killed
 
 
-def end_all_killed_runs(store: Store, dead: Collection[str] = ()) -> list[str]:
+def end_all_killed_runs(store: Store, dead: Collection[str] = (), how: Ending = KILLED) -> list[str]:
     """``end_killed_runs`` for every task."""
-    return [run_id for experiments in experiment_pages(store) for run_id in end_killed_runs(store, experiments, dead)]
+    return [run_id for experiments in experiment_pages(store) for run_id in end_killed_runs(store, experiments, dead, how)]
 
 
 def experiment_pages(store: Store) -> Iterator[list[str]]:
@@ -153,19 +164,34 @@ def has_ended(store: Store, run_id: str) -> bool:
 
 def finish(store: Store, run_id: str, outcome: Outcome, description: str) -> None:
     """Close a run as ``ending`` describes."""
-    _end(store, run_id, ending(outcome, description))
+    end(store, run_id, ending(outcome, description))
 
 
 def end_unless_ended(store: Store, run_id: str, how: Ending) -> None:
     """Close a run; one that has ended before stays as it is."""
     if store.client.get_run(run_id).info.status == "RUNNING":
-        _end(store, run_id, how)
+        end(store, run_id, how)
+    else:
+        _open.pop(run_id, None)
 
 
-def _end(store: Store, run_id: str, how: Ending) -> None:
+def end(store: Store, run_id: str, how: Ending = FINISHED) -> None:
+    """Close a run."""
     for key, value in how.tags.items():
         store.client.set_tag(run_id, key, value)
     store.client.set_terminated(run_id, how.status)
+    _open.pop(run_id, None)
+
+
+def ending_of(error: BaseException) -> Ending:
+    """How a run ended that an error broke off: FAILED; KILLED, with words, where a person or the system stopped the process."""
+    if isinstance(error, Exception):
+        return FAILED
+    # Of the exceptions that signals become, here and in Prefect.
+    which = getattr(error, "signal", signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+    name = signal.Signals(which).name if which is not None else type(error).__name__
+    note = f"**Interrupted** by {name} before it had ended. The next run of the task continues from what is kept."
+    return Ending(status="KILLED", tags={"mlflow.note.content": note})
 
 
 def ending(outcome: Outcome, description: str) -> Ending:

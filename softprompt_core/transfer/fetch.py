@@ -30,6 +30,7 @@ from softprompt_core.store.connection import Store
 from softprompt_core.store.versions import Version
 from softprompt_core.transfer.snapshot import Snapshot
 
+_TIME_S, _TIME_A_VERSION_S = 300.0, 120.0  # for starting and connecting, and for the files of each version
 _ERROR = "error.json"
 _AGAIN = "train and decide there again: `softprompt run --force`"
 
@@ -47,11 +48,16 @@ def fetch_all(profile: str, wanted: Sequence[tuple[str, str]], to: Path) -> list
     """
     write_json(to / "wanted.json", list(map(list, wanted)))
     command = [sys.executable, "-m", __name__, str(to)]
-    done = subprocess.run(command, env=environment_of(profile), capture_output=True, text=True)
+    limit = _TIME_S + _TIME_A_VERSION_S * len(wanted)
+    try:
+        done = subprocess.run(command, env=environment_of(profile), capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        what = f"reading from there took longer than {limit:.0f} s, and was ended"
+        raise Unavailable(what, where=f"profile {profile}", do=f"softprompt --profile {profile} doctor") from None
     if (to / _ERROR).exists():
         raise _read_error(to, profile)
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        last = masked((done.stderr.strip().splitlines() or ["no message"])[-1])
         raise Unavailable(
             f"reading from there broke: {last}", where=f"profile {profile}", do=f"softprompt --profile {profile} doctor"
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
@@ -34,7 +36,8 @@ def connected() -> Iterator[None]:
     address = settings.current().ray_address
     try:
         with redirect_stdout(sys.stderr):  # Ray prints to stdout, which may be for JSON
-            _connect(address)
+            with _signal_handler_kept():
+                _connect(address)
             yield
     except (RayError, OSError) as error:
         where = f"RAY_ADDRESS {address}" if address else "Ray on this machine"
@@ -42,6 +45,19 @@ def connected() -> Iterator[None]:
         raise Unavailable(f"Ray cannot be used: {first_line(error)}", where=where, do=do) from None
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _signal_handler_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts: it would end this process at once, with the exit code 15."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _connect(address: str | None) -> None:

@@ -16,9 +16,10 @@ from softprompt_core.errors import Unavailable
 from softprompt_core.store import processes
 from softprompt_core.store.failures import first_line
 from tasks.ray_pool import cluster
-from tasks.ray_pool.worker import Driver, Item, Unfit, Worker
+from tasks.ray_pool.worker import Driver, Item, Unfit, Worker, close_runs
 
 TRIES = 5  # an item over which so many workers died is given up: it may be what kills them
+_ANSWER_S = 1.0
 
 
 class _Actor:
@@ -60,12 +61,22 @@ class Pool:
                     break  # no worker is of any use
                 for call in ray.wait(list(self._running))[0]:
                     self._receive(call, *self._running.pop(call))
-        finally:
-            for actor, _ in self._running.values():
-                self._end(actor)
+        except BaseException as error:
+            self._break_off(error)
+            raise
         if self._unfit and not self._waiting:
             _print(f"a worker was of no use: {self._unfit[0]}")
         return [self._unfit[0] if index in self._waiting else self._results[index] for index in range(len(self._items))]
+
+    def _break_off(self, error: BaseException) -> None:
+        """End the workers, and in MLflow what they had open: they cannot do it themselves any more."""
+        started = [actor.process for actor, _ in self._running.values() if actor is not self._own]
+        begun, _ = ray.wait(started, num_returns=len(started), timeout=0) if started else ([], [])
+        names = ray.get(begun, timeout=_ANSWER_S) if begun else []
+        for actor, _ in self._running.values():
+            self._end(actor)
+        if names:
+            close_runs(names, error)
 
     def _give_next(self, actor: _Actor) -> None:
         """Give a worker its next item; end it if there is none."""

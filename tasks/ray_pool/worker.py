@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from softprompt_core import settings
 from softprompt_core.errors import SoftpromptError, Unavailable
 from softprompt_core.fingerprint import library_fingerprint
+from softprompt_core.masking import masked
 from softprompt_core.store import processes
 from softprompt_core.store.addresses import Addresses
 
@@ -145,12 +146,12 @@ class Worker:
         with redirect_stdout(sys.stderr), hydrated_context(self._flow_run), tags(_tag(processes.this_process())):
             print(f"  {item.label}: on worker {processes.describe(processes.this_process())}", flush=True)
             try:
-                _close_runs(dead)
+                close_runs(dead)
                 return work(*item.arguments)
             except SoftpromptError as error:
                 return error
             except Exception as error:  # which perhaps only this process can read
-                traceback.print_exc()
+                print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
                 return Unavailable(f"{type(error).__name__}: {error} (traceback on stderr)", where=item.label)
 
     def finish(self) -> int:
@@ -170,8 +171,12 @@ def _tag(process: str) -> str:
     return f"ray worker: {processes.describe(process)}"
 
 
-def _close_runs(dead: Sequence[str]) -> None:
-    """Close what dead workers left open in MLflow and in Prefect, where it would stay `Running` for ever."""
+def close_runs(dead: Sequence[str], error: BaseException | None = None) -> None:
+    """Close what dead workers left open in MLflow and in Prefect, where it would stay `Running` for ever.
+
+    Args:
+        error: why they were ended.
+    """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter
     from prefect.states import Crashed
@@ -181,9 +186,11 @@ def _close_runs(dead: Sequence[str]) -> None:
 
     if not any(dead):
         return
-    runs.end_all_killed_runs(Store.connect(), [process for process in dead if process])
+    how = runs.KILLED if error is None else runs.ending_of(error)
+    runs.end_all_killed_runs(Store.connect(), [process for process in dead if process], how)
     with get_client(sync_client=True) as client:
         for process in filter(None, dead):
             left_open = {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}, "tags": {"all_": [_tag(process)]}}
             for run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(left_open)):
-                client.set_flow_run_state(run.id, Crashed(message="its Ray worker died; another goes on"), force=True)
+                message = "its Ray worker died; another goes on" if error is None else f"interrupted: {error}"
+                client.set_flow_run_state(run.id, Crashed(message=message), force=True)

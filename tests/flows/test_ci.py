@@ -220,7 +220,7 @@ def test_ctrl_c_leaves_the_run_alone(setup: PrefectSetup, taught_base: Path, tmp
     code, output = waiting.interrupt(signal.SIGINT)
     (run,) = runs_of("alone")
     assert code == 130 and run.state.is_scheduled()
-    assert "interrupted; alone goes on, http" in output and "Traceback" not in output
+    assert "interrupted by SIGINT: alone goes on, http" in output and "Traceback" not in output
 
 
 def test_an_interruption_cancels_the_run_when_asked_to(setup: PrefectSetup, taught_base: Path, tmp_path: Path) -> None:
@@ -233,14 +233,14 @@ def test_an_interruption_cancels_the_run_when_asked_to(setup: PrefectSetup, taug
         waiting = WaitingCommand(setup, path, "--cancel-on-interrupt")
         waiting.until_output_has("train: endless", 300)
         code, output = waiting.interrupt(signal.SIGTERM)
-        assert code == 130 and "interrupted; endless is being cancelled" in output
+        assert code == 143 and "interrupted by SIGTERM: endless is being cancelled" in output
         (run,) = runs_of("endless")
         until(lambda: flow_run(str(run.id)).state.is_cancelled(), 300)
     finally:
         end(runner)
     store = Store.connect()
     experiment = store.client.get_experiment_by_name("softprompt/endless")
-    assert [run.info.status for run in store.client.search_runs([experiment.experiment_id])] == ["FAILED"]
+    assert [run.info.status for run in store.client.search_runs([experiment.experiment_id])] == ["KILLED"]
     assert versions.list_versions(store, "endless") == []
 
 

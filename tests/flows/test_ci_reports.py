@@ -83,9 +83,10 @@ def test_unchanged_is_what_the_version_is_that_it_stands_for(
 
 
 def test_exit_codes_of_what_is_no_outcome() -> None:
-    assert {why.value: why.exit_code for why in NoOutcome} == {"triggered": 0, "cancelled": 60, "timed_out": 124}
+    codes = {why.value: why.exit_code for why in NoOutcome}
+    assert codes == {"triggered": 0, "cancelled": 60, "timed_out": 124, "interrupted": 130}
     results = [result("t", outcome, "") for outcome in EVERY]
-    assert exit_code(results) == 124 and exit_code(results[:-1]) == 60
+    assert exit_code(results) == 130 and exit_code(results[:-1]) == 124
 
 
 def test_counts_times_and_control_characters() -> None:

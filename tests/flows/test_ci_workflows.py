@@ -10,7 +10,7 @@ import pytest
 import typer
 import yaml
 
-from flows.cli import app
+from flows.cli.app import app
 
 FOLDER = Path(__file__).parents[2] / "deployments" / "ci"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import sqlite3
@@ -9,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -16,6 +18,7 @@ from softprompt_core.errors import Outcome, Unavailable
 from softprompt_core.settings import masked
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import ANSWER_S, Store
+from softprompt_core.store.failures import is_transient, unavailable
 from tests.store.transports import on_sqlite_and_server
 
 
@@ -91,6 +94,34 @@ def test_a_file_that_is_no_database_is_unavailable_at_once(tmp_path):
     with pytest.raises(Unavailable, match="not a database"):
         Store.connect(Addresses(f"sqlite:///{tmp_path / 'mlflow.db'}", None, None, tmp_path))
     assert time.monotonic() - start < 5
+
+
+def test_a_locked_database_is_told_as_what_it_is(tmp_path):
+    file = tmp_path / "mlflow.db"
+    writing = sqlite3.connect(file, isolation_level=None)
+    writing.execute("create table something (a)")
+    writing.execute("begin exclusive")
+    with pytest.raises(Unavailable, match="locked by another process") as caught:
+        Store.connect(Addresses(f"sqlite:///{file}", None, None, tmp_path))
+    writing.close()
+    assert "writable" not in str(caught.value) and "wait for the process" in str(caught.value)
+
+
+def test_what_cannot_be_written_is_told_with_its_place_and_not_tried_again(tmp_path):
+    addresses = Addresses(f"sqlite:///{tmp_path / 'mlflow.db'}", None, None, tmp_path)
+    sqlite3.connect(tmp_path / "mlflow.db").execute("create table something (a)")
+    engine = sqlalchemy.create_engine(f"sqlite:///file:{tmp_path / 'mlflow.db'}?mode=ro&uri=true")
+    with pytest.raises(sqlalchemy.exc.OperationalError) as database, engine.begin() as connection:
+        connection.execute(sqlalchemy.text("insert into something values (1)"))
+    errors = {
+        "readonly database": database.value,
+        "/srv/artifacts/3": PermissionError(errno.EACCES, "Permission denied", "/srv/artifacts/3"),
+        "Read-only file system": OSError(errno.EROFS, "Read-only file system", "/srv/artifacts/3"),
+    }
+    for words, error in errors.items():
+        told = unavailable(error, addresses)
+        assert told is not None and words in str(told) and "cannot be written" in str(told) and "start it" not in str(told)
+        assert not is_transient(error)
 
 
 def test_a_home_that_cannot_hold_locks_is_unavailable(sqlite_addresses):

@@ -48,8 +48,8 @@ def open_run(task: ResolvedTask, store: Store, flow_run: FlowRun | None = None) 
         texts = [example.input for example in task.data.splits["train"]]
         runs.log_json(store, run_id, make_profile(load_base(task.spec.base_model), texts).model_dump(mode="json"), PROFILE_FILE)
         return replace(run, seeds=open_seeds(task, store, run))
-    except BaseException:
-        close_run(task.name, store, run, runs.FAILED)
+    except BaseException as error:
+        close_run(task.name, store, run, runs.ending_of(error))
         raise
 
 

@@ -31,6 +31,7 @@ from softprompt_core.operations.sweep.points import (
 )
 from softprompt_core.spec import PromptSpec
 from softprompt_core.spec.grid import MAX_POINTS, GridPoint, grid_points
+from softprompt_core.store import runs
 from softprompt_core.store.connection import Store
 
 
@@ -102,10 +103,10 @@ def _sweep(
         result = _chosen(points, [results[index] for index in range(len(points))], rows, one_standard_error)
         if finished is None:
             steps.close(store, run, result, points)
-    except BaseException:
+    except BaseException as error:
         if finished is None:
             with suppress(Exception):  # the store may be what failed; the first error must not be hidden
-                store.client.set_terminated(run.id, "FAILED")
+                runs.end(store, run.id, runs.ending_of(error))
         raise
     return result.model_copy(update=dict(run_id=run.id, run_url=run.url))
 

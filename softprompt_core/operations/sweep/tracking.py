@@ -87,7 +87,7 @@ def log_point(store: Store, sweep: TrackedRun, point: SweepPoint, trained: Train
     log_training(task, store, run, trained.seeds, best_seed(trained.seeds))
     compared = {f"sweep/{metric}": result.metric, "sweep/standard_error": result.error}
     runs.log_metrics(store, run.id, {**compared, "sweep/diverged_seeds": result.diverged_seeds})
-    store.client.set_terminated(run.id)
+    runs.end(store, run.id)
 
 
 def close_sweep(store: Store, run: TrackedRun, result: SweepResult, points: Sequence[SweepPoint]) -> None:
@@ -109,7 +109,7 @@ def close_sweep(store: Store, run: TrackedRun, result: SweepResult, points: Sequ
     runs.log_text(store, run.id, winning_yaml(result), "sweep/chosen.yaml")
     store.client.set_tag(run.id, tags.SWEEP_BEST, tags.shortened(top.name, tags.RUN_TAG_LIMIT))
     store.client.set_tag(run.id, "mlflow.note.content", tags.shortened(describe(result), tags.RUN_TAG_LIMIT))
-    store.client.set_terminated(run.id)
+    runs.end(store, run.id)
 
 
 def winning_yaml(result: SweepResult) -> str:
