@@ -15,14 +15,6 @@ PAGE = Path(__file__).parent / "how-it-works.md"
 BEGIN, END = "<!-- rooms: made by docs/rooms.py -->", "<!-- end of rooms -->"
 _PACKAGES = ("deployments", "flows", "tasks", "softprompt_core")
 _EVERYWHERE = ("masking", "errors", "settings", "fingerprint", "json_files", "markdown", "text_files")  # imported by all
-    "masking",
-    "errors",
-    "settings",
-    "fingerprint",
-    "json_files",
-    "markdown",
-    "text_files",
-)  # all others import them
 
 
 def imports() -> dict[str, set[str]]:

@@ -27,7 +27,7 @@ from softprompt_core.lifecycle.workspace import Workspace
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import PromptSpec, load_spec
-from softprompt_core.store import runs, tags, versions
+from softprompt_core.store import run_contents, tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.versions import Version
 
@@ -124,7 +124,7 @@ def apply_gates(spec: PromptSpec, results: EvaluationResults) -> Decision:
 
 def stored_results(store: Store, version: Version) -> EvaluationResults | None:
     """What a version's run keeps; None where it ended before it could be written down, or another release wrote it."""
-    values = runs.read_json(store, version.run_id, EVIDENCE_FILE)
+    values = run_contents.read_json(store, version.run_id, EVIDENCE_FILE)
     try:
         return None if values is None else EvaluationResults.model_validate(values)
     except (KeyError, TypeError, ValueError):
@@ -141,7 +141,7 @@ def stored_inputs(table: Any) -> dict[str, str]:
 
 def stored_rows(store: Store, version: Version, results: EvaluationResults) -> tuple[Example, ...] | None:
     """The test rows that a version's results are about; None unless its run keeps every one of them as it was."""
-    table, hashes = (runs.read_json(store, version.run_id, file) for file in (EXAMPLES_FILE, ROWS_FILE))
+    table, hashes = (run_contents.read_json(store, version.run_id, file) for file in (EXAMPLES_FILE, ROWS_FILE))
     return rows_of(results, table, hashes)
 
 
@@ -161,9 +161,9 @@ def rows_of(results: EvaluationResults, table: Any, hashes: Any) -> tuple[Exampl
 def log_again(store: Store, run_id: str, champion: int | None, decision: Decision, results: EvaluationResults) -> None:
     """Keep a later decision beside the first one; ``gates explain`` replays the pair."""
     report = f"gates/again-champion-{champion or 'none'}"
-    runs.log_json(store, run_id, decision.model_dump(mode="json"), f"{report}.json")
-    runs.log_json(store, run_id, results.model_dump(mode="json"), f"{report}-evidence.json")
-    runs.log_text(store, run_id, decision.to_markdown(), f"{report}.md")
+    run_contents.log_json(store, run_id, decision.model_dump(mode="json"), f"{report}.json")
+    run_contents.log_json(store, run_id, results.model_dump(mode="json"), f"{report}-evidence.json")
+    run_contents.log_text(store, run_id, decision.to_markdown(), f"{report}.md")
 
 
 @contextmanager

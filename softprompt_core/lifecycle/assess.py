@@ -10,7 +10,7 @@ from softprompt_core.evaluation.results import EvaluationResults
 from softprompt_core.gates import Assessment, Policy
 from softprompt_core.lifecycle.champion import Champion
 from softprompt_core.lifecycle.resolve import ResolvedTask
-from softprompt_core.store import runs, tags, versions
+from softprompt_core.store import run_contents, tags, versions
 from softprompt_core.store.connection import Store
 
 ROWS_FILE = "data/rows.json"
@@ -42,11 +42,11 @@ def _since_champion(task: ResolvedTask, store: Store, champion: int) -> tuple[Da
     version = versions.get(store, task.name, champion)
     if version.tags.get(tags.DATA_FINGERPRINT) == task.fingerprints.data:
         return None, f"Version {champion} was trained on the same data."
-    before = runs.read_json(store, version.run_id, DATA_REPORT_FILE)
+    before = run_contents.read_json(store, version.run_id, DATA_REPORT_FILE)
     try:
         report_before = DataReport.model_validate(before or {})
     except ValueError:  # it is gone, or an older release of this library wrote it in another form
         return None, f"The data differ from those of version {champion}, whose run no longer tells what they were."
-    hashes = runs.read_json(store, version.run_id, ROWS_FILE)
+    hashes = run_contents.read_json(store, version.run_id, ROWS_FILE)
     changes = data_changes(report_before, task.data.report, hashes, row_hashes(task.data.splits))
     return changes, f"Since version {champion}:"

@@ -21,7 +21,7 @@ from softprompt_core.lifecycle.tracking.run import EXAMPLES_FILE
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import PromptSpec, load_spec
-from softprompt_core.store import runs, tags, versions
+from softprompt_core.store import run_contents, tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.versions import Version
 
@@ -97,7 +97,7 @@ def _answers_to_same_rows(
     if results[0] is None or results[1] is None:
         return None, "the run of a version no longer holds its answers"
     own = results[0].candidate, results[1].candidate
-    rows = [runs.read_json(store, version.run_id, ROWS_FILE) for version in pair]
+    rows = [run_contents.read_json(store, version.run_id, ROWS_FILE) for version in pair]
     if rows[0] is not None and rows[1] is not None and rows[0]["test"] == rows[1]["test"] and same_rows(*own):
         return own, f"both on the same {len(own[1])} test rows"
     # When one was assessed, the other may have been champion, and answered the same rows.
@@ -115,7 +115,7 @@ def _answers_to_same_rows(
 
 def _inputs(store: Store, version: Version) -> dict[str, str]:
     """Row id → input text, of the test rows that a version was evaluated on."""
-    return stored_inputs(runs.read_json(store, version.run_id, EXAMPLES_FILE))
+    return stored_inputs(run_contents.read_json(store, version.run_id, EXAMPLES_FILE))
 
 
 def _metrics(a: Predictions | None, b: Predictions | None) -> dict[str, tuple[float | None, float | None]]:

@@ -24,7 +24,7 @@ from softprompt_core.markdown import markdown_table
 from softprompt_core.monitoring import HealthCheck, InputProfile, Verdict, conclude, drift_checks, make_profile, quality_check
 from softprompt_core.serving import Predictor
 from softprompt_core.spec.monitor import MonitorSpec
-from softprompt_core.store import runs, tags, versions
+from softprompt_core.store import run_contents, runs, tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.versions import Version
 
@@ -148,8 +148,8 @@ def _verdict(store: Store, checked: _Checked, settings: MonitorSpec) -> Verdict:
             quality = HealthCheck(what=metric, status="unknown", reason=reason)
         else:
             quality = quality_check(answers, promoted, margin=settings.margin, confidence=settings.confidence)
-    profile = runs.read_json(store, champion.run_id, PROFILE_FILE)
-    report = runs.read_json(store, champion.run_id, DATA_REPORT_FILE)
+    profile = run_contents.read_json(store, champion.run_id, PROFILE_FILE)
+    report = run_contents.read_json(store, champion.run_id, DATA_REPORT_FILE)
     trained_labels = DataReport.model_validate(report).splits["train"].classes if report is not None else {}
     counts = {label: sum(example.target == label for example in new.examples) for label in predictor.prompt.labels}
     drift = drift_checks(
@@ -193,9 +193,9 @@ def _record(store: Store, checked: _Checked, verdict: Verdict, flow_run: FlowRun
         for check in verdict.checks
         for number, value in check.numbers.items()
     }
-    runs.log_metrics(store, run_id, metrics)
-    runs.log_json(store, run_id, result.model_dump(mode="json"), "monitoring/health.json")
-    runs.log_text(store, run_id, describe(result), "monitoring/report.md")
+    run_contents.log_metrics(store, run_id, metrics)
+    run_contents.log_json(store, run_id, result.model_dump(mode="json"), "monitoring/health.json")
+    run_contents.log_text(store, run_id, describe(result), "monitoring/report.md")
     store.client.set_tag(run_id, "mlflow.note.content", describe(result)[: tags.RUN_TAG_LIMIT])
     runs.end(store, run_id)
     model_tags = {
@@ -215,11 +215,11 @@ def _log_answers(store: Store, run_id: str, checked: _Checked) -> None:
     answers, new = checked.answers, checked.new
     if answers is None or not new.labelled:
         return
-    runs.log_metrics(store, run_id, {f"fresh/{metric}": value for metric, value in all_metrics(answers).items()})
+    run_contents.log_metrics(store, run_id, {f"fresh/{metric}": value for metric, value in all_metrics(answers).items()})
     frame = answers.to_frame().drop(columns=[f"slice/{name}" for name in answers.slices])
     frame.insert(1, "input", [example.input for example in new.examples])
     wrong_first = frame.sort_values("correct", kind="stable").head(_EXAMPLES)
-    runs.log_table(store, run_id, wrong_first, "monitoring/examples.json")
+    run_contents.log_table(store, run_id, wrong_first, "monitoring/examples.json")
 
 
 def describe(result: HealthResult) -> str:

@@ -25,7 +25,7 @@ from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import BaseModelSpec, PromptSpec, load_spec
-from softprompt_core.store import runs, tags, versions
+from softprompt_core.store import run_contents, runs, tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.versions import Version
 
@@ -189,9 +189,9 @@ def _record(store: Store, trial: _Trial, flow_run: FlowRun | None) -> Revalidati
         for scorer, predictions in results.scorers().items()
         for metric, value in all_metrics(predictions).items()
     }
-    runs.log_metrics(store, run_id, metrics)
-    runs.log_json(store, run_id, results.model_dump(mode="json"), EVIDENCE_FILE)
-    runs.log_json(store, run_id, decision.model_dump(mode="json"), DECISION_FILE)
+    run_contents.log_metrics(store, run_id, metrics)
+    run_contents.log_json(store, run_id, results.model_dump(mode="json"), EVIDENCE_FILE)
+    run_contents.log_json(store, run_id, decision.model_dump(mode="json"), DECISION_FILE)
     first = f"Champion version {champion.version} of {name}, trained on {trial.trained_on.short}: {validity.value}."
     description = f"{first}\n\n**{reason}**\n\n{decision.gates_table()}"
     store.client.set_tag(run_id, "mlflow.note.content", description[: tags.RUN_TAG_LIMIT])

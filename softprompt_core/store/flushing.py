@@ -12,7 +12,8 @@ from softprompt_core.store.connection import Store
 from softprompt_core.store.failures import first_line, is_disk_full, is_missing, is_transient
 from softprompt_core.store.metric_buffer import Ending, MetricBuffer, buffers
 from softprompt_core.store.retrying import retrying
-from softprompt_core.store.runs import end_unless_ended, log_rows, open_runs
+from softprompt_core.store.run_contents import log_rows
+from softprompt_core.store.runs import end_unless_ended, open_runs
 
 _LONGEST_INTERVAL_S = 60.0
 

@@ -29,7 +29,7 @@ from softprompt_core.lifecycle.tracking.gate_report import comparison_figure
 from softprompt_core.lifecycle.tracking.run import EXAMPLES_FILE, log_decision
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.spec import PromptSpec, load_spec
-from softprompt_core.store import registration, runs, tags, versions
+from softprompt_core.store import registration, run_contents, runs, tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import approval, reconcile
 from softprompt_core.store.ledger.lock import decision_lock
@@ -182,9 +182,9 @@ class _Copy:
                 return existing
             experiment = runs.experiment_id(store, self.name)
             run_id = runs.start_run(store, experiment, snapshot.run_name, self._tags(snapshot.run_tags))
-            runs.log_params(store, run_id, snapshot.params)
+            run_contents.log_params(store, run_id, snapshot.params)
             kept = {name: points for name, points in snapshot.metrics.items() if not name.startswith("champion/")}
-            runs.log_points(store, run_id, kept)
+            run_contents.log_points(store, run_id, kept)
             lock.heartbeat("files of the run")
             store.client.log_artifacts(run_id, str(self._arranged()))
             self._log(run_id, assessment)
@@ -226,11 +226,11 @@ class _Copy:
         store = self.store
         log_decision(store, run_id, assessment)
         figure = comparison_figure(self.candidate.spec, assessment)
-        runs.log_figure(store, run_id, figure, "evaluation/comparison.png")
+        run_contents.log_figure(store, run_id, figure, "evaluation/comparison.png")
         if assessment.compared_with is not None:
             store.client.set_tag(run_id, tags.COMPARED_WITH, str(assessment.compared_with))
         scores = assessment.metrics.get("champion", {})
-        runs.log_metrics(store, run_id, {f"champion/{name}": value for name, value in scores.items()})
+        run_contents.log_metrics(store, run_id, {f"champion/{name}": value for name, value in scores.items()})
 
     def _describe(self, version: Version, assessment: Assessment) -> None:
         """The words on version and run, after the decision; the run ends with it."""

@@ -20,7 +20,7 @@ from softprompt_core.fingerprint import fingerprint
 from softprompt_core.gates import Decision
 from softprompt_core.spec import load_spec
 from softprompt_core.spec.gates import FACTS
-from softprompt_core.store import runs, versions
+from softprompt_core.store import run_contents, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import entries
 from softprompt_core.store.ledger.entries import EvidenceRef, new_key, write
@@ -100,7 +100,7 @@ def changed(decided: Finished, in_home: None) -> Any:
 
     yield change
     for file, value in originals.items():
-        runs.log_json(store, decided.run_id, value, file)
+        run_contents.log_json(store, decided.run_id, value, file)
 
 
 def test_the_evidence_knows_the_candidate_and_every_seed(decided: Finished) -> None:
@@ -174,8 +174,8 @@ def test_of_several_decisions_the_one_that_the_ledger_names_last_is_replayed(dec
     again = apply_gates(spec, other)
     assert [r.status for r in again.results] == ["passed"] * len(decided.decision.results)
     decision = again.model_dump(mode="json")
-    runs.log_json(store, decided.run_id, decision, "gates/again-champion-1.json")
-    runs.log_json(store, decided.run_id, other.model_dump(mode="json"), "gates/again-champion-1-evidence.json")
+    run_contents.log_json(store, decided.run_id, decision, "gates/again-champion-1.json")
+    run_contents.log_json(store, decided.run_id, other.model_dump(mode="json"), "gates/again-champion-1-evidence.json")
     assert explain(store, NAME, decided.version).stored == decided.decision
     entry = entries.history(store, NAME)[-1]
     evidence = EvidenceRef(decided.run_id, fingerprint(decision))

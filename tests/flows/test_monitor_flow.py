@@ -13,7 +13,7 @@ import pytest
 
 from softprompt_core.errors import Health, Validity
 from softprompt_core.operations.monitor import HealthResult
-from softprompt_core.store import runs, tags, versions
+from softprompt_core.store import run_contents, tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import entries
 from tests.tiny_models import save_tiny
@@ -76,7 +76,7 @@ def test_a_champion_that_keeps_its_accuracy_is_healthy_and_the_record_says_so(wa
     run = store.client.get_run(str(result.run_id))
     assert run.data.tags[tags.KIND] == "monitor" and run.data.tags[tags.HEALTH] == "healthy"
     assert run.data.metrics["fresh/accuracy"] >= 0.8 and run.info.status == "FINISHED"
-    assert runs.read_json(store, str(result.run_id), "monitoring/health.json")["health"] == "healthy"
+    assert run_contents.read_json(store, str(result.run_id), "monitoring/health.json")["health"] == "healthy"
     model = store.client.get_registered_model("watched")
     assert (model.tags[tags.HEALTH], model.tags[tags.HEALTH_VERSION], model.tags[tags.HEALTH_RUN]) == (
         "healthy",

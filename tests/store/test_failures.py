@@ -11,7 +11,7 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED, TEMPORARILY_UNAVAILABLE
 
-from softprompt_core.store import runs
+from softprompt_core.store import run_contents, runs
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import Store
 from softprompt_core.store.failures import is_transient, unavailable
@@ -72,6 +72,6 @@ def test_artifacts_that_cannot_be_written_are_told_in_words(store: Store, name: 
     addresses = replace(store.addresses, artifact_root=(tmp_path / "a file" / "below").as_uri())
     blocked = Store(addresses, store.client)
     with pytest.raises(OSError) as caught:
-        runs.log_text(blocked, runs.start_run(blocked, runs.experiment_id(blocked, name), "a run", {}), "text", "a.txt")
+        run_contents.log_text(blocked, runs.start_run(blocked, runs.experiment_id(blocked, name), "a run", {}), "text", "a.txt")
     told = unavailable(caught.value, addresses)
     assert told is not None and "cannot be used: Not a directory" in str(told) and "make it writable" in str(told)

@@ -23,7 +23,7 @@ from softprompt_core.store.ledger.reconcile import repair, task_state
 from softprompt_core.store.ledger.recording import NewDecision, record_decision, rollback
 from softprompt_core.store.overview import overview
 from softprompt_core.store.registration import incomplete_versions
-from softprompt_core.store.runs import read_json
+from softprompt_core.store.run_contents import read_json
 from softprompt_core.store.versions import (
     aliases,
     by_alias,

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from softprompt_core.errors import Outcome
 from softprompt_core.store import tags
 from softprompt_core.store.metric_buffer import MetricRow
-from softprompt_core.store.runs import (
-    experiment_id,
-    finish,
+from softprompt_core.store.run_contents import (
     legal_name,
     log_figure,
     log_json,
@@ -23,8 +21,8 @@ from softprompt_core.store.runs import (
     log_table,
     log_text,
     read_json,
-    start_run,
 )
+from softprompt_core.store.runs import experiment_id, finish, start_run
 from tests.store.transports import on_sqlite_and_server
 
 

@@ -13,7 +13,7 @@ from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.tracking.gate_report import curve_figure, validation_metric
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import TrainedSeed
-from softprompt_core.store import flushing, runs, tags
+from softprompt_core.store import flushing, run_contents, runs, tags
 from softprompt_core.store.connection import Store
 from softprompt_core.store.metric_buffer import MetricBuffer
 
@@ -89,8 +89,8 @@ def _log_seed(task: ResolvedTask, store: Store, run_id: str, seed: TrainedSeed) 
     def log_settings() -> None:
         if record["slow_path"]:
             store.client.set_tag(run_id, tags.SLOW_PATH, tags.shortened(record["slow_path"], tags.RUN_TAG_LIMIT))
-        runs.log_params(store, run_id, {f"effective.{key}": value for key, value in record["settings"].items()})
-        runs.log_figure(store, run_id, curve_figure(seed, validation_metric(task.spec)), "training/curve.png")
+        run_contents.log_params(store, run_id, {f"effective.{key}": value for key, value in record["settings"].items()})
+        run_contents.log_figure(store, run_id, curve_figure(seed, validation_metric(task.spec)), "training/curve.png")
 
     store.retry(log_settings)
 

@@ -13,7 +13,7 @@ from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import TrainedSeed
 from softprompt_core.report import NearTokens, PageDetails
 from softprompt_core.spec import PromptSpec
-from softprompt_core.store import runs
+from softprompt_core.store import run_contents
 from softprompt_core.store.connection import Store
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def log_gate_report(
             "Prompt": f"{prompt.length} vectors, started from {prompt.init}, seed {origin.seed.seed}",
         },
     )
-    runs.log_text(store, origin.run.id, report.gate_page(assessment, details), PAGE_FILE)
-    runs.log_bytes(store, origin.run.id, figure, "gates/report.png")
+    run_contents.log_text(store, origin.run.id, report.gate_page(assessment, details), PAGE_FILE)
+    run_contents.log_bytes(store, origin.run.id, figure, "gates/report.png")
 
 
 def comparison_figure(spec: PromptSpec, assessment: Assessment, title: str = "") -> Figure:

@@ -18,7 +18,7 @@ from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.spec import PromptSpec
-from softprompt_core.store import flushing, runs, tags
+from softprompt_core.store import flushing, run_contents, runs, tags
 from softprompt_core.store.connection import Store
 from softprompt_core.store.metric_buffer import Ending
 
@@ -43,10 +43,11 @@ def open_run(task: ResolvedTask, store: Store, flow_run: FlowRun | None = None) 
         log_settings(store, run_id, task.spec)
         log_data(store, run_id, data_report(task))
         # What a later lifecycle needs to say which rows came and went.
-        runs.log_json(store, run_id, row_hashes(task.data.splits), ROWS_FILE)
+        run_contents.log_json(store, run_id, row_hashes(task.data.splits), ROWS_FILE)
         # What monitoring compares later inputs with.
         texts = [example.input for example in task.data.splits["train"]]
-        runs.log_json(store, run_id, make_profile(load_base(task.spec.base_model), texts).model_dump(mode="json"), PROFILE_FILE)
+        profile = make_profile(load_base(task.spec.base_model), texts)
+        run_contents.log_json(store, run_id, profile.model_dump(mode="json"), PROFILE_FILE)
         return replace(run, seeds=open_seeds(task, store, run))
     except BaseException as error:
         close_run(task.name, store, run, runs.ending_of(error))
@@ -70,8 +71,8 @@ def close_run(name: str, store: Store, run: TrackedRun, ending: Ending) -> None:
 
 def log_settings(store: Store, run_id: str, spec: PromptSpec) -> None:
     """The spec as parameters and as a file."""
-    runs.log_params(store, run_id, settings_of(spec))
-    runs.log_text(store, run_id, spec_yaml(spec), "spec.yaml")
+    run_contents.log_params(store, run_id, settings_of(spec))
+    run_contents.log_text(store, run_id, spec_yaml(spec), "spec.yaml")
 
 
 def settings_of(spec: PromptSpec) -> dict[str, Any]:
@@ -82,9 +83,9 @@ def settings_of(spec: PromptSpec) -> dict[str, Any]:
 
 def log_data(store: Store, run_id: str, data: DataReport) -> None:
     """The data report as text, JSON and figure."""
-    runs.log_text(store, run_id, report_markdown(data), "data/report.md")
-    runs.log_json(store, run_id, data.model_dump(mode="json"), DATA_REPORT_FILE)
-    runs.log_figure(store, run_id, report.data_overview(data.model_dump(mode="json")), "data/overview.png")
+    run_contents.log_text(store, run_id, report_markdown(data), "data/report.md")
+    run_contents.log_json(store, run_id, data.model_dump(mode="json"), DATA_REPORT_FILE)
+    run_contents.log_figure(store, run_id, report.data_overview(data.model_dump(mode="json")), "data/overview.png")
 
 
 def log_evaluation(task: ResolvedTask, store: Store, run_id: str, assessment: Assessment) -> None:
@@ -95,13 +96,13 @@ def log_evaluation(task: ResolvedTask, store: Store, run_id: str, assessment: As
         metrics |= {f"{prefix}/{metric}": value for metric, value in values.items()}
     for name, values in assessment.slices["candidate"].items():
         metrics |= {f"slice_{name}/{metric}": value for metric, value in values.items()}
-    runs.log_metrics(store, run_id, metrics)
-    runs.log_table(store, run_id, _examples_table(task, assessment), EXAMPLES_FILE)
+    run_contents.log_metrics(store, run_id, metrics)
+    run_contents.log_table(store, run_id, _examples_table(task, assessment), EXAMPLES_FILE)
     log_decision(store, run_id, assessment)
     candidate = assessment.results.candidate
-    runs.log_figure(store, run_id, report.comparison(assessment), "evaluation/comparison.png")
+    run_contents.log_figure(store, run_id, report.comparison(assessment), "evaluation/comparison.png")
     if candidate.labels:
-        runs.log_figure(store, run_id, report.confusion_matrix(confusion(candidate)), "evaluation/confusion.png")
+        run_contents.log_figure(store, run_id, report.confusion_matrix(confusion(candidate)), "evaluation/confusion.png")
     if assessment.compared_with is not None:
         store.client.set_tag(run_id, tags.COMPARED_WITH, str(assessment.compared_with))
 
@@ -109,10 +110,10 @@ def log_evaluation(task: ResolvedTask, store: Store, run_id: str, assessment: As
 def log_decision(store: Store, run_id: str, assessment: Assessment) -> None:
     """The evaluation results with their fingerprint, and what the gates said to them."""
     results, decision = assessment.results.model_dump(mode="json"), assessment.decision
-    runs.log_json(store, run_id, results, EVIDENCE_FILE)
+    run_contents.log_json(store, run_id, results, EVIDENCE_FILE)
     store.client.set_tag(run_id, tags.EVIDENCE_FINGERPRINT, fingerprint(results))
-    runs.log_json(store, run_id, decision.model_dump(mode="json"), DECISION_FILE)
-    runs.log_text(store, run_id, decision.to_markdown(), "gates/report.md")
+    run_contents.log_json(store, run_id, decision.model_dump(mode="json"), DECISION_FILE)
+    run_contents.log_text(store, run_id, decision.to_markdown(), "gates/report.md")
 
 
 def _examples_table(task: ResolvedTask, assessment: Assessment) -> Any:

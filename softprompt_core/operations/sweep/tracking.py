@@ -25,7 +25,7 @@ from softprompt_core.operations.sweep.choice import PointResult, SweepResult, ad
 from softprompt_core.operations.sweep.points import SweepPoint, TrainedPoint, axes
 from softprompt_core.spec import to_yaml
 from softprompt_core.spec.grid import as_text, nested
-from softprompt_core.store import runs, tags
+from softprompt_core.store import run_contents, runs, tags
 from softprompt_core.store.connection import Store
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def open_sweep(store: Store, points: Sequence[SweepPoint], sweep: str, flow_run:
     run = _tracked(store, experiment, runs.start_run(store, experiment, f"{spec.name}-sweep-{sweep[:8]}", run_tags))
     fixed = {key: value for key, value in settings_of(spec).items() if not _swept(key, grid)}
     swept = {f"grid.{key}": ", ".join(map(as_text, values)) for key, values in grid.items()}
-    runs.log_params(store, run.id, {**swept, **fixed})
+    run_contents.log_params(store, run.id, {**swept, **fixed})
     from softprompt_core.lifecycle.train import data_report
 
     log_data(store, run.id, data_report(points[0].task))
@@ -79,34 +79,34 @@ def log_point(store: Store, sweep: TrackedRun, point: SweepPoint, trained: Train
     run = _tracked(store, sweep.experiment, run_id)
     log_settings(store, run.id, task.spec)
     others = {key: value for key, value in point.settings.items() if key.partition(".")[0] not in _FIXED}
-    runs.log_params(store, run.id, {key: as_text(value) for key, value in others.items()})
+    run_contents.log_params(store, run.id, {key: as_text(value) for key, value in others.items()})
     if not trained.seeds:
         runs.finish(store, run.id, Outcome.DIVERGED, f"{task.name}, {point.name}: diverged.\n\n{result.reason}")
         return
     run = replace(run, seeds=open_seeds(task, store, run))
     log_training(task, store, run, trained.seeds, best_seed(trained.seeds))
     compared = {f"sweep/{metric}": result.metric, "sweep/standard_error": result.error}
-    runs.log_metrics(store, run.id, {**compared, "sweep/diverged_seeds": result.diverged_seeds})
+    run_contents.log_metrics(store, run.id, {**compared, "sweep/diverged_seeds": result.diverged_seeds})
     runs.end(store, run.id)
 
 
 def close_sweep(store: Store, run: TrackedRun, result: SweepResult, points: Sequence[SweepPoint]) -> None:
     """Table, figure, description and the best values on the sweep's run; FINISHED, or FAILED when every point diverged."""
-    runs.log_table(store, run.id, table(result), "sweep/points.json")
+    run_contents.log_table(store, run.id, table(result), "sweep/points.json")
     dots = [
         report.SweepDots(point.settings, point.seeds, point.metric or 0.0, point.error, mark(result, index))
         for index, point in enumerate(result.points)
     ]
-    runs.log_figure(store, run.id, report.sweep_figure(axes(points), dots, metric=result.metric), "sweep/points.png")
+    run_contents.log_figure(store, run.id, report.sweep_figure(axes(points), dots, metric=result.metric), "sweep/points.png")
     counts: dict[str, float | None] = {"sweep/points": len(result.points)}
     counts["sweep/diverged_points"] = sum(not point.seeds for point in result.points)
     if result.best is None:
-        runs.log_metrics(store, run.id, counts)
+        run_contents.log_metrics(store, run.id, counts)
         runs.finish(store, run.id, Outcome.DIVERGED, describe(result))
         return
     top = result.points[result.best]
-    runs.log_metrics(store, run.id, {**counts, f"sweep/{result.metric}": top.metric, "sweep/standard_error": top.error})
-    runs.log_text(store, run.id, winning_yaml(result), "sweep/chosen.yaml")
+    run_contents.log_metrics(store, run.id, {**counts, f"sweep/{result.metric}": top.metric, "sweep/standard_error": top.error})
+    run_contents.log_text(store, run.id, winning_yaml(result), "sweep/chosen.yaml")
     store.client.set_tag(run.id, tags.SWEEP_BEST, tags.shortened(top.name, tags.RUN_TAG_LIMIT))
     store.client.set_tag(run.id, "mlflow.note.content", tags.shortened(describe(result), tags.RUN_TAG_LIMIT))
     runs.end(store, run.id)
