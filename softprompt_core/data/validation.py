@@ -33,12 +33,16 @@ def check_columns(raws: Mapping[str, RawSplit], columns: Sequence[str]) -> None:
         for part in raw.parts:
             for column in columns:
                 if column not in part.columns and part.rows:
-                    close = difflib.get_close_matches(column, part.columns, n=1, cutoff=0.5)
-                    raise InvalidInput(
-                        f"has no column `{column}`; its columns: {', '.join(part.columns)}",
-                        where=part.name,
-                        do=f"did you mean `{close[0]}`?" if close else "correct the column's name in data.input or data.target",
-                    )
+                    problem = f"has no column `{column}`; its columns: {', '.join(part.columns)}"
+                    raise InvalidInput(problem, where=part.name, do=_column_advice(column, part.columns))
+
+
+def _column_advice(column: str, columns: Sequence[str]) -> str:
+    outer = column.partition(".")[0]
+    if outer != column and outer in columns:
+        return f"nothing is looked up inside the cells of `{outer}`: give its parts columns of their own"
+    close = difflib.get_close_matches(column, columns, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else "correct the column's name in data.input or data.target"
 
 
 def refuse_too_many(bad: Sequence[BadRow], allowed: int, where: str) -> None:

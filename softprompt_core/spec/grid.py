@@ -58,9 +58,9 @@ def parse_grid(axes: Sequence[str]) -> dict[str, list[Any]]:
             raise InvalidInput(f"`{key}` is given twice", where="--grid", do="list all its values behind one --grid")
         try:
             grid[key] = read_yaml(f"[{text}]", f"--grid {key}").value
-        except InvalidInput:
+        except InvalidInput as error:
             do = 'put values with commas, braces or colons into quotes: --grid \'data.input="{text}","{text} Answer:"\''
-            raise InvalidInput(f"`{text}` cannot be read as YAML values", where=f"--grid {key}", do=do) from None
+            raise InvalidInput(f"`{text}` cannot be read as YAML values: {error.what}", where=f"--grid {key}", do=do) from None
     return grid
 
 

@@ -185,6 +185,13 @@ def test_another_separator_than_the_comma_is_called_by_its_name(tmp_path: Path, 
     assert f"rows.csv:1: its cells are separated by {called}, not by commas" in str(refused.value)
 
 
+def test_a_line_for_spreadsheets_before_the_header_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("sep=;\ntext;label\na;b\n")
+    with pytest.raises(InvalidInput, match="only spreadsheets read") as refused:
+        read(tmp_path / "rows.csv")
+    assert refused.value.do == "take the line `sep=;` out"
+
+
 def test_a_header_may_hold_other_signs_where_commas_separate(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("a;b,text,label\nx,y,z\n")
     assert read(tmp_path / "rows.csv") == {"text": ["y"], "label": ["z"]}
@@ -225,6 +232,9 @@ def test_a_column_s_name_may_hold_dots(tmp_path: Path, spec: Callable[..., Any],
     )
     data = prepare(made)
     assert data.columns == ("reviews.text",) and data.splits["train"][0].input.startswith("row ")
+    nested = spec({"train": write_jsonl("nested.jsonl", [{"reviews": {"text": "a"}, "label": "b"}])}, input="{reviews.text}")
+    with pytest.raises(InvalidInput, match="nothing is looked up inside the cells of `reviews`"):
+        prepare(nested)
     with pytest.raises(InvalidInput, match=r"no column `reviews\.txt`; .*\n.*did you mean `reviews\.text`"):
         prepare(made.model_copy(update={"data": made.data.model_copy(update={"input": "{reviews.txt}"})}))
 

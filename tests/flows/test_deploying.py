@@ -147,7 +147,7 @@ def test_a_dry_run_and_a_bad_spec_change_nothing(folder: Path, deploy: Deploy, h
     assert (code, out) == (40, "") and "odd.yaml:2: unknown key `datta`" in err
     spec(folder / "specs", "odd", schedule={"cron": "61 * * * *"})
     code, out, err = here("deploy", "-e", "dry", "specs")
-    assert (code, out) == (40, "") and "odd.yaml: `schedule.cron`:" in err
+    assert (code, out) == (40, "") and "`schedule.cron`: cron '61 * * * *' names no time" in err
     (folder / "specs" / "odd.yaml").unlink()
     write_environment(folder, "dry", job_variables={"stream_output": "perhaps"})
     code, out, err = here("deploy", "-e", "dry", "specs")

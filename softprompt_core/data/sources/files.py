@@ -106,6 +106,8 @@ def _refuse_other_separators(header: str, columns: Collection[str], where: str) 
     def names(separator: str) -> set[str]:
         return {name.strip() for row in csv.reader([header], delimiter=separator) for name in row}
 
+    if header.lower().startswith("sep="):
+        raise InvalidInput("begins with a line that only spreadsheets read", where=where, do=f"take the line `{header}` out")
     if names(",").isdisjoint(columns):
         for separator, called in _OTHER_SEPARATORS.items():
             if not names(separator).isdisjoint(columns):
