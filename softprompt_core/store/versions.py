@@ -121,15 +121,30 @@ def registered_model(store: Store, name: str) -> RegisteredModel | None:
 
 
 def require_ours(store: Store, name: str) -> None:
-    """Raise InvalidInput where MLflow has a registered model of the task's name that this project did not make."""
-    model = registered_model(store, name)
-    if model is None or TASK in model.tags or any(STATUS in version.tags for version in search(store, name)):
+    """Raise InvalidInput where MLflow has a registered model of the task's name, or a prompt, that this project did not make."""
+    model, kind = registered_model(store, name), "registered model"
+    if model is None:
+        model, kind = _prompt(store, name), "prompt"
+        if model is None:
+            return
+    elif TASK in model.tags or any(STATUS in version.tags for version in search(store, name)):
         return
     raise InvalidInput(
-        "MLflow has a registered model of this name that was not made by this project, and is left alone",
+        f"MLflow has a {kind} of this name that was not made by this project, and is left alone",
         where=f"task {name}",
         do="give the task another `name`, or rename that model in MLflow",
     )
+
+
+def _prompt(store: Store, name: str) -> RegisteredModel | None:
+    """An entry of MLflow's prompt registry, which shares its names with models and which its client hides from those."""
+    inner = getattr(store.client, "_get_registry_client", None)  # no public name; without it the mistake is found later
+    try:
+        return inner().get_registered_model(name) if inner is not None else None
+    except Exception as error:
+        if is_missing(error):
+            return None
+        raise
 
 
 def aliases(store: Store, name: str) -> dict[str, int]:

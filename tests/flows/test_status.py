@@ -122,6 +122,9 @@ def test_a_model_of_somebody_else_under_a_tasks_name_is_said_and_left_alone(empt
     assert (after.description, after.tags, after.aliases) == (before.description, before.tags, before.aliases)
     assert [version.version for version in client.search_model_versions("name = 'theirs'")] == [1]
     assert client.get_experiment_by_name("softprompt/theirs") is None
+    client.register_prompt("greeting", "Hello {{name}}")
+    result = run_task(write_toy(tmp_path, "bundled", name="greeting"))
+    assert result.outcome is Outcome.INVALID and "task greeting: MLflow has a prompt of this name" in result.reason
 
 
 def test_the_table_marks_what_needs_a_look_and_sums_up(fleet: Path, here: Run) -> None:
