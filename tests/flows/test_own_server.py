@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[2]
 OWNER = """
 from flows import own_server
 own_server.start()
-own_server.await_start()
 print(own_server._server.pid, flush=True)
 input()
 """
