@@ -24,7 +24,7 @@ _ENVIRONMENT = {
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
 }
-_STARTUP_S = 120.0
+_STARTUP_S = 240.0
 _ENDING_S = 5.0
 
 _server: OwnServer | None = None
@@ -39,7 +39,7 @@ def start(meanwhile: Callable[[], object] = lambda: None) -> None:
         meanwhile: what can be done while it starts.
 
     Raises:
-        Unavailable: it ends or does not answer within two minutes.
+        Unavailable: it ends or does not answer within four minutes.
     """
     global _server
     if _server is not None or _has_address():

@@ -70,6 +70,7 @@ def test_a_command_whose_server_dies_in_the_training_comes_to_its_outcome_and_sa
             "--json",
         )
         until(lambda: list(empty_home.glob("work/*/*/checkpoint-*")) or not command.runs, lambda: command.stderr[-3000:])
+        assert command.runs, command.stderr[-3000:]
         (server,) = psutil.Process(command.pid).children()
         server.kill()
         ended = command.ended()
