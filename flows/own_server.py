@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -24,53 +24,31 @@ _ENVIRONMENT = {
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
 }
-_STARTUP_S = 120.0
+_STARTUP_S = 240.0
 _ENDING_S = 5.0
 
 _server: OwnServer | None = None
 
 
-def start() -> None:
-    """Start it, unless this process has a server already. It need not answer yet; until it does, requests to it wait.
+def start(meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Start it, unless this process has a server already, and return when it answers.
 
     Called before Prefect is imported, which reads the address from the environment.
-    """
-    global _server
-    if _server is None and not _has_address():
-        _server = OwnServer()
-
-
-def await_start() -> None:
-    """Return when it answers.
-
-    Raises:
-        Unavailable: it ends or does not answer within two minutes.
-    """
-    if _server is not None:
-        _server.await_start()
-
-
-@contextmanager
-def tables_made_once(folder: Path) -> Iterator[None]:
-    """Keep other commands of a home out while a server makes the tables of its database; one after the other, the first does.
 
     Args:
-        folder: PREFECT_HOME.
-    """
-    from filelock import FileLock, Timeout
+        meanwhile: what can be done while it starts.
 
-    made = folder / f"tables-{version('prefect')}"
-    if made.exists():
-        yield
+    Raises:
+        Unavailable: it ends or does not answer within four minutes.
+    """
+    global _server
+    if _server is not None or _has_address():
+        meanwhile()
         return
-    lock = FileLock(folder / "tables.lock", timeout=_STARTUP_S)
-    with suppress(Timeout):  # then at worst the server says what is wrong
-        lock.acquire()
-    try:
-        yield
-        made.touch()
-    finally:
-        lock.release()
+    with _tables_made_once(Path(os.environ["PREFECT_HOME"])):
+        _server = OwnServer()
+        meanwhile()
+        _server.await_start()
 
 
 def is_lost() -> bool:
@@ -154,3 +132,22 @@ def _has_address() -> bool:
     from prefect.settings import PREFECT_API_URL
 
     return bool(PREFECT_API_URL.value())
+
+
+@contextmanager
+def _tables_made_once(folder: Path) -> Iterator[None]:
+    """Keep other commands of a home out while a server makes the tables of its database: two at once would both try."""
+    from filelock import FileLock, Timeout
+
+    made = folder / f"tables-{version('prefect')}"
+    if made.exists():
+        yield
+        return
+    lock = FileLock(folder / "tables.lock", timeout=_STARTUP_S)
+    with suppress(Timeout):  # then at worst the server says what is wrong
+        lock.acquire()
+    try:
+        yield
+        made.touch()
+    finally:
+        lock.release()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,9 +134,5 @@ def prefect_and_store() -> Iterator[None]:
     from softprompt_core.store.connection import Store
 
     Store.connect()
-    with own_server.tables_made_once(Path(os.environ["PREFECT_HOME"])):
-        own_server.start()  # it starts while Prefect is imported here
-        import prefect  # noqa: F401
-
-        own_server.await_start()
+    own_server.start(meanwhile=lambda: import_module("prefect"))
     yield

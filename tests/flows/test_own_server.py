@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[2]
 OWNER = """
 from flows import own_server
 own_server.start()
-own_server.await_start()
 print(own_server._server.pid, flush=True)
 input()
 """
@@ -71,6 +70,7 @@ def test_a_command_whose_server_dies_in_the_training_comes_to_its_outcome_and_sa
             "--json",
         )
         until(lambda: list(empty_home.glob("work/*/*/checkpoint-*")) or not command.runs, lambda: command.stderr[-3000:])
+        assert command.runs, command.stderr[-3000:]
         (server,) = psutil.Process(command.pid).children()
         server.kill()
         ended = command.ended()

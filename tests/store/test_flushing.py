@@ -16,9 +16,9 @@ import pytest
 from softprompt_core.errors import Outcome, Unavailable
 from softprompt_core.store import processes, tags
 from softprompt_core.store.connection import Store
-from softprompt_core.store.flushing import BufferFlusher, close, flush, flush_all, flush_within
+from softprompt_core.store.flushing import BufferFlusher, close, close_open_runs, flush, flush_all, flush_within
 from softprompt_core.store.metric_buffer import MetricBuffer, buffers
-from softprompt_core.store.runs import ending, experiment_id, start_run
+from softprompt_core.store.runs import ending, ending_of, experiment_id, open_runs, start_run
 from tests.store.transports import on_sqlite_and_server
 
 
@@ -163,3 +163,17 @@ def test_a_file_of_the_release_before_is_sent(store, run, name):
     assert flush_all(store) == {run: 1}
     assert steps(store, run) == [20]
     assert store.client.get_run(run).info.status == "FAILED" and list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("error", "words"), [(KeyboardInterrupt(), "SIGINT"), (SystemExit(1), "SystemExit")])
+@on_sqlite_and_server
+def test_a_process_that_is_stopped_ends_what_it_has_open_with_its_metrics_and_nothing_else(store, run, name, error, words):
+    decided = start_run(store, experiment_id(store, name), "another", {tags.TASK: name})
+    assert close(store, decided, name, ending(Outcome.PROMOTED, "It is better."))
+    MetricBuffer(store.addresses, run, name).add(10, {"train/loss": 0.5})
+    assert run in open_runs() and decided not in open_runs()
+    close_open_runs(ending_of(error))
+    stopped, kept = store.client.get_run(run), store.client.get_run(decided)
+    assert (stopped.info.status, kept.info.status) == ("KILLED", "FINISHED")
+    assert f"by {words}" in stopped.data.tags["mlflow.note.content"] and steps(store, run) == [10]
+    assert run not in open_runs() and ending_of(ValueError()).status == "FAILED"
