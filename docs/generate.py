@@ -23,7 +23,8 @@ HEADER = "<!-- Made by `make docs` from the code; changes by hand are lost. -->\
 
 MEANINGS = {
     Outcome.PROMOTED: "A new version is champion.",
-    Outcome.UNCHANGED: "Same fingerprint as the last decided version, which it stands for: nothing was trained.",
+    Outcome.UNCHANGED: "Same fingerprint as the last decided version, which it stands for: nothing was trained. "
+    "Promoted 0 (10 with `--strict`), rejected 20, awaiting approval 30.",
     Outcome.REJECTED: "Trained and registered, but a gate said no; the champion stays.",
     Outcome.AWAITING_APPROVAL: "The gates passed; a person must approve.",
     Outcome.INVALID: "The spec or the data is wrong; nothing was trained or changed.",
@@ -218,9 +219,7 @@ def outcomes_page() -> str:
 
 
 def _codes(heading: str, endings: Iterable[Outcome | NoOutcome | Health | Validity]) -> str:
-    own: dict[object, str] = {
-        Outcome.UNCHANGED: "that of the version: promoted 0 (`--strict`: 10), rejected 20, awaiting approval 30"
-    }
+    own: dict[object, str] = {Outcome.UNCHANGED: "0, 20 or 30"}
     rows = [(code(ending.value), own.get(ending, str(ending.exit_code)), MEANINGS[ending]) for ending in endings]
     return table((heading, "Exit", "Meaning"), rows)
 

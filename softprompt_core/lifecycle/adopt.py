@@ -17,11 +17,10 @@ from softprompt_core.lifecycle.trained import TrainedSeed
 from softprompt_core.store import runs, tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import recording
+from softprompt_core.store.ledger.entries import LIFECYCLE
 from softprompt_core.store.ledger.lock import decision_lock
 from softprompt_core.store.ledger.reconcile import reconciled, repair
 from softprompt_core.store.versions import Version
-
-BY = "softprompt-lifecycle"
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def withdraw_others(store: Store, left: Sequence[Version], decided: Version) -> 
     for version in left:
         if version.version != decided.version and runs.has_ended(store, version.run_id):  # else it was taken over meanwhile
             reason = f"its run broke off before a decision; version {decided.version} was decided about in its place"
-            recording.withdraw(store, version, by=BY, reason=reason)
+            recording.withdraw(store, version, by=LIFECYCLE, reason=reason)
 
 
 def _holds(store: Store, version: Version, candidate: TrainedSeed) -> bool:

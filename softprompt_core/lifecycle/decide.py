@@ -9,7 +9,7 @@ from softprompt_core.fingerprint import fingerprint
 from softprompt_core.gates import Decision
 from softprompt_core.spec import PromptSpec
 from softprompt_core.store.connection import Store
-from softprompt_core.store.ledger.entries import EvidenceRef
+from softprompt_core.store.ledger.entries import LIFECYCLE, EvidenceRef
 from softprompt_core.store.ledger.recording import NewDecision, record_decision
 from softprompt_core.store.versions import Version
 
@@ -21,7 +21,7 @@ def decide(
     decision: Decision,
     champion: int | None,
     *,
-    by: str = "softprompt-lifecycle",
+    by: str = LIFECYCLE,
     reason: str | None = None,
 ) -> Outcome:
     """Record what the gates say about a version, and act on it.

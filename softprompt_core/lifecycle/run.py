@@ -256,12 +256,12 @@ def _result(task: ResolvedTask, assessment: Assessment) -> LifecycleResult:
 
 
 def _if_answered(store: Store, call: Callable[[], T]) -> T | None:
-    """What MLflow says; None if it does not answer, which is told and nothing more."""
+    """What MLflow says; None if it does not answer, or somebody keeps deciding, which is told and nothing more."""
     try:
         return call()
     except Exception as error:
-        problem = unavailable(error, store.addresses)
+        problem = error if isinstance(error, SoftpromptError) else unavailable(error, store.addresses)
         if problem is None:
             raise
-        print(f"decided, but the description is not whole: {problem}", file=sys.stderr)
+        print(f"decided, but not all of it is described: {problem}", file=sys.stderr)
         return None

@@ -23,6 +23,8 @@ Status = Literal["intent", "completed", "superseded"]
 MOVES: frozenset[Action] = frozenset({"promote", "approve", "rollback", "moved by hand"})
 """Actions that make another version champion."""
 
+LIFECYCLE = "softprompt-lifecycle"
+"""Who decides where no person does."""
 _BY_LIMIT = 200
 
 

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 from softprompt_core.errors import Outcome
 from softprompt_core.store.connection import Store
-from softprompt_core.store.ledger.entries import Entry
+from softprompt_core.store.ledger.entries import LIFECYCLE, Entry
 from softprompt_core.store.tags import CHAMPION, DESCRIPTION_LIMIT, OUTCOME, OUTCOME_WITHDRAWN, WITHDRAWN, shortened
 from softprompt_core.store.versions import Version, get
 
 _DECISIONS = ("promote", "approve", "reject", "await", "withdraw")
-_LIFECYCLE = "softprompt-lifecycle"
 _LONGEST_SENTENCE = 600
 
 
@@ -24,7 +23,7 @@ def standing(version: Version, entries: Sequence[Entry]) -> tuple[str, str]:
     """
     about = (e for e in reversed(entries) if e.candidate == version.version and e.action in _DECISIONS)
     entry = next((e for e in about if e.status == "completed"), None)
-    why = "" if entry is None else entry.reason if entry.by == _LIFECYCLE else f"By {entry.by}: {entry.reason}"
+    why = "" if entry is None else entry.reason if entry.by == LIFECYCLE else f"By {entry.by}: {entry.reason}"
     outcome = version.tags.get(OUTCOME)
     if CHAMPION in version.aliases and outcome != Outcome.PROMOTED:
         return "made champion by hand", why
