@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from softprompt_core.masking import masked
 
 
 class Finding(BaseModel):
@@ -22,6 +24,11 @@ class Finding(BaseModel):
     what: str
     found: str
     do: str = ""
+
+    @field_validator("found", "do", mode="after")
+    @classmethod
+    def _without_passwords(cls, text: str) -> str:
+        return masked(text)
 
 
 def ok(what: str, found: str) -> Finding:

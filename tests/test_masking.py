@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from flows.findings import problem
 from softprompt_core.errors import Outcome, Unavailable
 from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.lifecycle.run import outcome_of
 from softprompt_core.masking import mask, masked
+from softprompt_core.store.addresses import Addresses
 
 # A secret that cannot stand in a text by chance; characters of addresses are among it.
 SECRETS = st.text(string.ascii_letters + string.digits + "/:@?#&=+%!$*'()[];,~", min_size=1, max_size=20).map(
@@ -92,6 +95,16 @@ def test_no_text_of_an_error_shows_a_password(password: str) -> None:
     error.__cause__ = ValueError(address)
     mask(error)
     assert password not in str(error) and password not in str(error.__cause__)
+
+
+def test_links_and_findings_show_no_password() -> None:
+    addresses = Addresses("https://me:Geh/eim@mlflow.example/base?token=Geheim", None, None, Path("/tmp"))
+    assert addresses.ui == "https://mlflow.example/base?token=***"
+    assert Addresses("http://127.0.0.1:5000/", None, None, Path("/tmp")).ui == "http://127.0.0.1:5000"
+    finding = problem("prefect", "http://me:Geheim@host/api does not answer", "look at http://me:Geheim@host/api")
+    assert "Geheim" not in finding.model_dump_json()
+    result = LifecycleResult(task="t", outcome=Outcome.PROMOTED, reason="", prefect_url="http://me:Geheim@host/runs/1")
+    assert "Geheim" not in result.model_dump_json()
 
 
 def test_an_error_that_nobody_foresaw_shows_no_password_in_outcome_and_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,10 +39,10 @@ class LifecycleResult(BaseModel):
     dry_run: bool = False
     stands_for: Outcome | None = None
 
-    @field_validator("reason", mode="after")
+    @field_validator("reason", "run_url", "prefect_url", mode="after")
     @classmethod
-    def _without_passwords(cls, reason: str) -> str:
-        return masked(reason)  # of an error that nobody foresaw it may hold anything
+    def _without_passwords(cls, text: str | None) -> str | None:
+        return text and masked(text)  # the text of an error that nobody foresaw may hold anything
 
     @computed_field  # type: ignore[prop-decorator]
     @property

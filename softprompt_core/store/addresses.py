@@ -52,9 +52,10 @@ class Addresses:
 
     @property
     def ui(self) -> str:
-        """Where MLflow's pages are: the tracking server, or where ``softprompt ui`` serves a local database."""
+        """Where MLflow's pages are: the tracking server, without a log-in, or where ``softprompt ui`` serves a local database."""
         uri = settings.current().ui_url if self.is_local else self.tracking_uri
-        return uri.rstrip("/")
+        scheme, _, place = settings.masked(uri).partition("://")
+        return f"{scheme}://{place.rpartition('@')[2]}".rstrip("/")
 
 
 def is_database(uri: str) -> bool:
