@@ -80,6 +80,9 @@ UNUSUAL: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "gemma3n": lambda: transformers.Gemma3nTextConfig(
         **_ROPE, **_GEMMA3N, num_key_value_heads=2, head_dim=8, activation_sparsity_pattern=[0.0, 0.0], **_WINDOW
     ),
+    "gemma4": lambda: transformers.Gemma4TextConfig(
+        **_ROPE, num_key_value_heads=2, head_dim=8, vocab_size_per_layer_input=320, hidden_size_per_layer_input=8, **_WINDOW
+    ),
     "phi3": lambda: transformers.Phi3Config(
         **_ROPE, num_key_value_heads=2, original_max_position_embeddings=16, rope_parameters=_LONG_ROPE, **_IDS
     ),

@@ -35,10 +35,20 @@ def checked(base: BaseModel, where: str) -> BaseModel:
     """
     do = "use a causal or encoder–decoder language model"
     try:
-        refuse_leak(base, *_with_others_behind(base), where)
-        differences = {scale: _embedding_difference(replace(base, embedding_scale=scale)) for scale in _scales(base)}
+        ids = _row(base)
+        kept = len(ids) * 2 // 3  # what stands behind these is exchanged, and then left out
+        own, other = _logits(base, [ids, [*ids[:kept], *ids[:1] * (len(ids) - kept)]])
+        (alone,) = _logits(base, [ids[:kept]], reading=ids)
+        for with_others_behind in (other[:kept], alone):
+            refuse_leak(base, own[:kept], with_others_behind, where)
+        scaled = {scale: replace(base, embedding_scale=scale) for scale in _scales(base)}
+        differences = {
+            # The second row's vectors are no token's, as a soft prompt's: Gemma 4 looks its tokens up by their embeddings.
+            scale: relative_difference(_logits(tried, [ids, ids], factors=(1, 1.01))[0], own)
+            for scale, tried in scaled.items()
+        }
     except REFUSALS as error:
-        problem = f"the model cannot be run on a text ({type(error).__name__}: {_first_line(error)})"
+        problem = f"the model cannot be run on tokens or vectors ({type(error).__name__}: {_first_line(error)})"
         raise InvalidInput(problem, where=where, do=do) from None
     scale = min(differences, key=lambda scale: differences[scale])
     if not differences[scale] <= tolerance(base):
@@ -88,34 +98,26 @@ def ordinary_ids(base: BaseModel, count: int) -> list[int]:
     return [known[(7 * n + 5) % len(known)] for n in range(count)]
 
 
-def _with_others_behind(base: BaseModel) -> tuple[Tensor, Tensor]:
-    """Logits of a row's first two thirds ``[2, T, V]``; and the same with other tokens behind them, and with none."""
-    ids = _row(base)
-    kept = max(len(ids) * 2 // 3, 1)
-    own, other = _logits(base, [ids, [*ids[:kept], *ids[:1] * (len(ids) - kept)]])[:, :kept]
-    (alone,) = _logits(base, [ids[:kept]], reading=ids)
-    return torch.stack([own, own]), torch.stack([other, alone])
-
-
 def _row(base: BaseModel) -> list[int]:
     # Not longer than the first change of rotary frequencies, which is no leak.
     shortest = min(_TOKENS, base.context or _TOKENS, base.answer_context or _TOKENS, *base.switches)
     return ordinary_ids(base, max(shortest, 3))
 
 
-def _embedding_difference(base: BaseModel) -> float:
-    ids = _row(base)
-    return relative_difference(_logits(base, [ids], as_embeddings=True), _logits(base, [ids]))
-
-
 def _logits(
-    base: BaseModel, rows: Sequence[Sequence[int]], *, as_embeddings: bool = False, reading: Sequence[int] | None = None
+    base: BaseModel, rows: Sequence[Sequence[int]], *, factors: Sequence[float] = (), reading: Sequence[int] | None = None
 ) -> Tensor:
     """Logits float32 ``[B, T, V]`` of rows as the model itself would be called; of an encoder–decoder model those of its decoder
-    after ``rows``, while the encoder reads ``reading`` (None: the first of them)."""
+    after ``rows``, while the encoder reads ``reading`` (None: the first of them).
+
+    Args:
+        factors: one a row; embeddings multiplied by them are read in place of token ids.
+    """
     ids = torch.tensor(rows, device=base.device)
     read = ids if base.kind == "causal" else torch.tensor([reading or rows[0]], device=base.device).expand(len(ids), -1)
-    inputs: dict[str, Any] = {"inputs_embeds": base.embed(read)} if as_embeddings else {"input_ids": read}
+    inputs: dict[str, Any] = {"input_ids": read}
+    if factors:
+        inputs = {"inputs_embeds": base.embed(read) * torch.tensor(factors, device=base.device, dtype=base.dtype)[:, None, None]}
     if base.kind == "encoder_decoder":
         inputs["decoder_input_ids"] = ids
     with torch.no_grad():

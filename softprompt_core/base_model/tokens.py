@@ -13,7 +13,7 @@ from softprompt_core.base_model.loading import BaseModel
 from softprompt_core.errors import InvalidInput
 from softprompt_core.spec import PromptSpec
 
-_MAX_CONTEXT = 4096  # tokens; some bases claim far more than any task needs
+MAX_CONTEXT = 4096  # tokens; some bases claim far more than any task needs
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def input_limit(base: BaseModel, prompt_length: int, answer_length: int, max_tok
     Raises:
         InvalidInput: none, or the answer is longer than a decoder of its own.
     """
-    room = min(base.context or _MAX_CONTEXT, _MAX_CONTEXT)
+    room = min(base.context or MAX_CONTEXT, MAX_CONTEXT)
     beside = answer_length if base.kind == "causal" else 0
     if answer_length > (base.answer_context or answer_length) or beside + 1 >= room:
         raise InvalidInput(
@@ -94,7 +94,7 @@ def answer_ids(base: BaseModel, text: str, *, close: bool) -> tuple[int, ...]:
     """
     words = base.vocabulary
     if base.kind == "encoder_decoder":
-        (ids,) = words.encode([text])
+        (ids,) = words.encode([text], answers=True)
     else:
         # Tokenised behind a word and cut off again: right for byte-level BPE and for SentencePiece alike.
         anchor, ids = words.encode(["a", f"a {text}"])

@@ -43,12 +43,15 @@ class Vocabulary:
         end, unknown = tokenizer.eos_token_id, tokenizer.unk_token_id
         if unknown == end:  # GPT-2 names one token for both, and never meets what it does not know
             unknown = None
-        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        special = {i for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if token.special}
         control = frozenset({*tokenizer.all_special_ids, *special} - {unknown})
         return cls(tokenizer, size, end, unknown, control, *_frame(tokenizer, control))
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: Sequence[str], *, answers: bool = False) -> list[list[int]]:
         """Token ids of texts, without control tokens.
+
+        Args:
+            answers: whether a decoder of its own reads them; some tokenizers have other words for it (Marian).
 
         Raises:
             InvalidInput: the tokenizer cannot read a text, a text needs a token that the model has no embedding for, or nothing
@@ -56,9 +59,11 @@ class Vocabulary:
         """
         if not texts:
             return []
-        rows = self._read(list(texts))
+        rows = self._read(list(texts), answers)
         # Where control tokens are words of the vocabulary (SentencePiece's unigrams, word lists), splitting is not enough.
-        encoded = [ids if self.control.isdisjoint(ids) else self._in_pieces(text) for text, ids in zip(texts, rows, strict=True)]
+        encoded = [
+            ids if self.control.isdisjoint(ids) else self._in_pieces(text, answers) for text, ids in zip(texts, rows, strict=True)
+        ]
         for text, ids in zip(texts, encoded, strict=True):
             if ids and max(ids) >= self.size:
                 self.refuse_unembedded(max(ids), f"the text {_shown(text)}")
@@ -82,12 +87,13 @@ class Vocabulary:
         """Whether ids are nothing but the unknown token, the end aside."""
         return set(ids) - {self.end} == {self.unknown}
 
-    def _read(self, texts: list[str]) -> list[list[int]]:
+    def _read(self, texts: list[str], answers: bool) -> list[list[int]]:
+        given = {"text_target": texts} if answers else {"text": texts}
         try:
-            rows: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            rows: list[list[int]] = self.tokenizer(**given, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         except Exception as error:  # the tokenizers library raises nothing more special
             if len(texts) > 1:
-                return [ids for text in texts for ids in self._read([text])]  # which one is it?
+                return [ids for text in texts for ids in self._read([text], answers)]  # which one is it?
             raise InvalidInput(
                 f"the base's tokenizer cannot read the text {_shown(texts[0])} ({error})",
                 where="base_model.id",
@@ -95,15 +101,15 @@ class Vocabulary:
             ) from None
         return rows
 
-    def _in_pieces(self, text: str) -> list[int]:
+    def _in_pieces(self, text: str, answers: bool) -> list[int]:
         """Token ids of a text that the tokenizer would read a control token in: its parts by themselves, cut within the names."""
         names = sorted(self.control_names(text), key=len, reverse=True)
         cuts = [match.start() + 1 for match in re.finditer("|".join(map(re.escape, names)) or r"(?!)", text)]
         parts = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        return [token for part in parts for token in self._halved(part)]
+        return [token for part in parts for token in self._halved(part, answers)]
 
-    def _halved(self, text: str) -> list[int]:
-        (ids,) = self._read([text])
+    def _halved(self, text: str, answers: bool) -> list[int]:
+        (ids,) = self._read([text], answers)
         if self.control.isdisjoint(ids):
             return ids
         if len(text) < 2:
@@ -114,7 +120,7 @@ class Vocabulary:
             )
         # The name is spelt otherwise here (full-width letters): halves are looked at until none holds it.
         middle = len(text) // 2
-        return [*self._halved(text[:middle]), *self._halved(text[middle:])]
+        return [*self._halved(text[:middle], answers), *self._halved(text[middle:], answers)]
 
 
 def _frame(tokenizer: Any, control: frozenset[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:

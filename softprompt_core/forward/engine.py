@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softprompt_core.base_model import checking
 from softprompt_core.base_model.loading import BaseModel
-from softprompt_core.base_model.tokens import TokenizedRow
+from softprompt_core.base_model.tokens import MAX_CONTEXT, TokenizedRow
 from softprompt_core.forward import logit_selection
 from softprompt_core.forward.input_cache import InputCache, shared_input_cache
 from softprompt_core.forward.kv_cache import KVCache, run
@@ -21,7 +21,6 @@ from softprompt_core.forward.plain import plain_target_logits, shift_right
 from softprompt_core.forward.prompts import Prompts, prepare_step
 
 ANSWER = 64  # tokens of an answer, where nobody says how long answers may become
-_LONGEST = 4096  # tokens of a row
 
 
 class Engine:
@@ -68,9 +67,9 @@ class Engine:
         self._check_length(prompts, answer)
         return Prompts.prepare(self.base, self.position, prompts, with_cache=not self.reason)
 
-    def prepare_step(self, prompts: Sequence[Tensor]) -> tuple[Prompts, Callable[[], None]]:
+    def prepare_step(self, prompts: Sequence[Tensor], answer: int = ANSWER) -> tuple[Prompts, Callable[[], None]]:
         """Prompts ``[P, H]`` prepared for a training step in parts; see ``prompts.prepare_step``. Raises as ``prompts``."""
-        self._check_length(prompts, ANSWER)
+        self._check_length(prompts, answer)
         return prepare_step(self.base, self.position, prompts, with_cache=not self.reason)
 
     def target_logits(
@@ -250,7 +249,7 @@ def _self_check(base: BaseModel, position: str, longer_than: int) -> _Capabiliti
     ids = _some_ids(base, 13)
     inputs = [tuple(ids[:9]), tuple(ids[4:7]), tuple(ids[3:8])]
     if longer_than:
-        long = _some_ids(base, min(longer_than + 8, (base.context or _LONGEST) - 8))
+        long = _some_ids(base, min(longer_than + 8, (base.context or MAX_CONTEXT) - 8))
         # One row passes the length by itself, and one not before its prompt and answer.
         inputs = [tuple(long), tuple(long[1 : longer_than - 1]) or tuple(long[:1]), tuple(ids[3:8])]
     targets = [(ids[2],), (ids[9], ids[10], ids[1]), (ids[5],)]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from softprompt_core.base_model.checking import REFUSALS
 from softprompt_core.errors import InvalidInput
@@ -79,9 +80,11 @@ def _library_generate(engine: Engine, prompts: Prompts, rows: Sequence[int], max
         embedded, mask = engine.encoder_batch(prompts, [0] * len(rows), rows)
     else:
         embedded, mask = _left_padded(engine, prompts, rows)
-    settings = dict(max_new_tokens=max_new_tokens, num_beams=num_beams, do_sample=False, eos_token_id=end, pad_token_id=pad)
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens, num_beams=num_beams, do_sample=False, eos_token_id=end, pad_token_id=pad
+    )
     try:
-        ids: Tensor = base.model.generate(inputs_embeds=embedded, attention_mask=mask, **settings)
+        ids: Tensor = base.model.generate(inputs_embeds=embedded, attention_mask=mask, generation_config=settings)
     except REFUSALS as error:
         raise InvalidInput(
             f"{base.identity.id} cannot write text so ({type(error).__name__}: {error})",

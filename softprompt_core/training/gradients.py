@@ -39,7 +39,8 @@ def backward(engine: Engine, batch: Sequence[PromptBatch], rows_at_once: int) ->
     Args:
         rows_at_once: rows, of whichever prompts, that run together. More cost memory.
     """
-    prompts, carry_gradients = engine.prepare_step([own.prompt for own in batch])
+    longest = max(len(row.target_ids) for own in batch for row in own.rows)
+    prompts, carry_gradients = engine.prepare_step([own.prompt for own in batch], longest)
     losses = [torch.zeros((), device=own.prompt.device) for own in batch]
     for ranked in (True, False):
         # Pairs of prompt and row, by length, so that little padding is computed.

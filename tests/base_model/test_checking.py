@@ -42,6 +42,11 @@ def test_a_model_that_takes_more_from_tokens_than_their_embeddings_is_refused(tm
         load(tmp_path, "gemma3n")
 
 
+def test_a_model_that_runs_on_the_embeddings_of_tokens_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"cannot be run on tokens or vectors \(RuntimeError: .*embed"):
+        load(tmp_path, "gemma4")
+
+
 def test_a_model_that_gives_nan_is_refused(tmp_path: Path) -> None:
     folder = save_tiny(tmp_path / "llama", "llama")
     tensors = load_file(folder / "model.safetensors")

@@ -60,6 +60,8 @@ def test_settings_that_came_with_the_model_write_no_word_of_an_answer(tmp_path, 
     settings |= dict(do_sample=True, temperature=9.0, num_beams=4, suppress_tokens=[60, 61], repetition_penalty=5.0, max_length=3)
     settings |= dict(length_penalty=-9.0, bad_words_ids=[[62]], begin_suppress_tokens=[63], early_stopping=True)
     (folder / "generation_config.json").write_text(json.dumps(settings))
+    config = json.loads((folder / "config.json").read_text())  # where older releases of the library kept them
+    (folder / "config.json").write_text(json.dumps({**config, "num_beams": 4, "no_repeat_ngram_size": 1, "min_length": 30}))
     (folder / "README.md").write_text("another time stamp")
     again = replace(asked, model=type(asked.model).from_pretrained(folder))
     assert again.model.generation_config.min_length == 40, "the library takes them up"
