@@ -35,7 +35,7 @@ def connected() -> Iterator[None]:
         return
     address = settings.current().ray_address
     try:
-        with redirect_stdout(sys.stderr):  # Ray prints to stdout, which may be for JSON
+        with redirect_stdout(sys.stderr), _shut_down():  # Ray prints to stdout until it has ended; that may be for JSON
             with _signal_handler_kept():
                 _connect(address)
             yield
@@ -43,6 +43,14 @@ def connected() -> Iterator[None]:
         where = f"RAY_ADDRESS {address}" if address else "Ray on this machine"
         do = "start the cluster, correct the address, or give its token in RAY_AUTH_TOKEN (docs/ray.md)"
         raise Unavailable(f"Ray cannot be used: {first_line(error)}", where=where, do=do) from None
+
+
+@contextmanager
+def _shut_down() -> Iterator[None]:
+    import ray
+
+    try:
+        yield
     finally:
         ray.shutdown()
 
