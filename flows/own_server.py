@@ -121,7 +121,8 @@ class OwnServer:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait(_ENDING_S)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ENDING_S)
 
 
 def _has_address() -> bool:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from flows import own_server
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-UNWINDING_S = 5.0
+UNWINDING_S = 4.0
 """How long the main thread has."""
 CLOSING_S = 2.5
 """How long the second thread has after that."""
@@ -102,6 +102,12 @@ def raise_if_stopped() -> None:
         raise Stopped(_State.received)
 
 
+def end(stopped: Stopped) -> NoReturn:
+    """End the process, once the main thread has left its work."""
+    close_runs(stopped.signal)
+    _exit(stopped)
+
+
 def tell(stopped: Stopped) -> None:
     """Say what happened, once."""
     if _State.told:
@@ -133,14 +139,16 @@ def _watch(heard: int, wanted: Sequence[int]) -> None:
     if number:  # the pipe stays open: the next signal is written to it as well
         _State.received = _State.received or signal.Signals(number[0])
         time.sleep(UNWINDING_S)
-        _end(_State.received)
+        closing = threading.Thread(target=close_runs, args=(_State.received,), daemon=True)
+        closing.start()
+        closing.join(CLOSING_S)
+        _exit(Stopped(_State.received))
     os.close(heard)
 
 
-def _end(which: signal.Signals) -> NoReturn:
-    closing = threading.Thread(target=close_runs, args=(which,), daemon=True)
-    closing.start()
-    closing.join(CLOSING_S)
-    tell(Stopped(which))
+def _exit(stopped: Stopped) -> NoReturn:
+    tell(stopped)
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
     own_server.kill()
-    os._exit(128 + which)
+    os._exit(stopped.exit_code)  # an ordinary exit waits for what Prefect's client has still to send

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from flows import stopping
 from flows.cli import terminal
 
@@ -17,8 +15,6 @@ def main() -> None:
 
         run_command()
     except stopping.Stopped as stopped:
-        stopping.tell(stopped)
-        stopping.close_runs(stopped.signal)
-        sys.exit(stopped.exit_code)
+        stopping.end(stopped)
     finally:
         stopping.end_at_once_from_now_on()
