@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_MAX_DIGITS = 4300  # what Python converts
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -45,9 +47,15 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: not JSON, an object with a key twice, an integer of thousands of digits, or nesting without end.
     """
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=_object, parse_int=_integer)
     except RecursionError:
         raise ValueError("lists and objects are nested too deep") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits):,} digits; at most {_MAX_DIGITS:,} are read")
+    return int(digits)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -142,6 +142,8 @@ def _explain(error: Any, lines: Mapping[tuple[str, ...], int], where: str) -> tu
         return location, f"`{field}` is missing"
     if error["type"] == "string_type" and isinstance(error["input"], (int, float)):  # `true` is one, too
         message = "is read as a number or as true or false; put it into quotes to mean the text"
+    if error["type"] in ("model_type", "dict_type"):
+        message = "must have keys of its own, on the lines below it"
     if error["type"] == "string_pattern_mismatch" and path == ("name",):
         message = "use lower case letters, digits, `_`, `.` and `-`, beginning with a letter or digit"
     return location, f"`{field}`: {shortened(message)}"

@@ -47,7 +47,7 @@ def read_yaml(text: str, where: str) -> Document:
         InvalidInput: the text is not YAML, is too long or nested too deep, has a key twice, or has tags, anchors or aliases.
     """
     if len(text) > MAX_CHARACTERS:
-        problem = f"has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read"
+        problem = f"has more than {MAX_CHARACTERS:,} characters"
         raise InvalidInput(problem, where=where, do="keep rows and long lists in files of their own")
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer = _Composer
