@@ -22,7 +22,7 @@ def hold_at(moment: Moment, folder: str) -> None:
     from mlflow import MlflowClient
     from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 
-    from softprompt_core.store import runs
+    from softprompt_core.store import run_contents
     from softprompt_core.store.ledger.lock import DecisionLock
     from softprompt_core.training import checkpoint
 
@@ -39,7 +39,7 @@ def hold_at(moment: Moment, folder: str) -> None:
         "upload": (HttpArtifactRepository, "log_artifact", is_third_file),
         "registration": (MlflowClient, "create_model_version", is_of_the_task),
         "half registered": (MlflowClient, "set_model_version_tag", is_of_the_task),
-        "decision": (runs, "log_table", lambda *_: True),
+        "decision": (run_contents, "log_table", lambda *_: True),
         "promotion": (DecisionLock, "heartbeat", lambda _, step: step == "alias previous"),
     }
     owner, name, is_the_step = steps[moment]
