@@ -106,12 +106,13 @@ def test_the_outcomes_of_a_task_reach_the_command_that_waits(
     assert (code, result["outcome"], result["version"]) == (20, "rejected", 4)
     suite = ElementTree.parse(report).getroot()[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "1", "0")
-    code, result, _ = waited(here, spec(gates=IMPOSSIBLE))
-    assert (code, result["outcome"], result["stands_for"], result["version"]) == (20, "unchanged", "rejected", 4)
-    assert flow_run(result["prefect_url"]).state.name == "Unchanged (rejected)"
     failure = suite.find("testcase[@name='story']/failure")
     assert failure is not None and failure.get("type") == "rejected"
     assert failure.text is not None and "✗ accuracy at least 1.01" in failure.text and result["run_url"] in failure.text
+
+    code, result, _ = waited(here, spec(gates=IMPOSSIBLE))
+    assert (code, result["outcome"], result["stands_for"], result["version"]) == (20, "unchanged", "rejected", 4)
+    assert flow_run(result["prefect_url"]).state.name == "Unchanged (rejected)"
 
 
 def test_failures_on_the_worker_are_told_with_their_reasons(
