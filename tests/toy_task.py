@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,13 @@ def write_toy(folder: Path, base: Path | str, **changes: Any) -> Path:
     path = folder / f"{value['name']}.yaml"
     path.write_text(yaml.safe_dump(value, sort_keys=False), encoding="utf-8")
     return path
+
+
+def too_large(folder: Path, base: Path) -> dict[str, Any]:
+    """Parts of a spec that give no finite prompt: half precision holds nothing above 65,504, and the start is 1e38."""
+    import numpy as np
+
+    hidden = json.loads((base / "config.json").read_text())["hidden_size"]
+    np.save(folder / "huge.npy", np.full((4, hidden), 1e38, dtype=np.float32))
+    half = {"id": str(base), "device": "cpu", "dtype": "float16"}
+    return {"base_model": half, "prompt": {"length": 4, "init": "file", "file": str(folder / "huge.npy")}}

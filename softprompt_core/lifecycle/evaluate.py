@@ -116,7 +116,7 @@ def _facts(task: ResolvedTask, candidate: Path, prompt: SoftPrompt, seeds: tuple
     folder = write_version_folder(task, candidate)
     facts: dict[str, float] = {
         "size_bytes": sum(file.stat().st_size for file in folder.iterdir()),
-        "prompt_norm": float(prompt.weights.norm(dim=1).mean()),
+        "prompt_norm": float(prompt.weights.double().norm(dim=1).mean()),
     }
     if seeds:
         facts["best_step"] = next((seed.best_step for seed in seeds if seed.chosen), math.nan)

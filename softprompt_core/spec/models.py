@@ -70,7 +70,7 @@ class TrainingConfig(Frozen):
     """The first seed."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     """`adafactor` is the paper's: second moment not factored, no parameter scaling, weight decay not multiplied by the rate."""
-    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    learning_rate: Annotated[float, Field(gt=0, le=1e6)] | Literal["auto"] = "auto"
     """`auto`: in proportion to the size of the base's embeddings for AdamW, the paper's 0.3 for Adafactor."""
     max_steps: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Upper bound of optimiser steps. `auto`: from the number of rows; early stopping usually ends sooner."""

@@ -195,7 +195,7 @@ class _Run:
                 validation_metric=metric,
                 validation_error=error,
                 learning_rate=chosen.rate(state.step),
-                prompt_norm=float(prompt.norm(dim=1).mean()),
+                prompt_norm=float(prompt.cpu().double().norm(dim=1).mean()),
             )
         )
         self._report(state.history[-1])

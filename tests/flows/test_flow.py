@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pytest
 from mlflow.entities import Run
-from safetensors.torch import load_file, save_file
 
 from softprompt_core.errors import Outcome
 from softprompt_core.lifecycle.result import LifecycleResult, exit_code
@@ -22,7 +21,7 @@ from softprompt_core.spec import spec_files
 from softprompt_core.store import tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import entries
-from tests.toy_task import toy, write_toy
+from tests.toy_task import too_large, toy, write_toy
 
 SHORT = {"max_steps": 4, "eval_every": 2, "batch_size": 16}
 IMPOSSIBLE = [{"metric": "accuracy", "at_least": 1.01}]
@@ -249,11 +248,7 @@ def test_of_several_seeds_the_best_on_validation_is_registered(taught_base: Path
 
 
 def test_a_training_without_a_finite_prompt_is_diverged_and_registers_nothing(taught_base: Path, tmp_path: Path) -> None:
-    broken = Path(shutil.copytree(taught_base, tmp_path / "broken"))
-    tensors = load_file(broken / "model.safetensors")
-    tensors["model.norm.weight"][0] = float("nan")
-    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
-    (result,) = run(write_toy(tmp_path, broken, name="nan", training=SHORT))
+    (result,) = run(write_toy(tmp_path, taught_base, name="nan", training=SHORT, **too_large(tmp_path, taught_base)))
     assert result.outcome is Outcome.DIVERGED and exit_code([result]) == 41
     assert flow_state(result) == ("Diverged", "FAILED")
     (left,) = mlflow_runs("nan")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,13 +16,12 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from softprompt_core.settings import home
 from softprompt_core.spec import load_spec
 from softprompt_core.store import tags, versions
 from softprompt_core.store.connection import Store
-from tests.toy_task import write_toy
+from tests.toy_task import too_large, write_toy
 
 SHORT = {"max_steps": 20, "eval_every": 5, "batch_size": 16, "patience": 20}
 Here = Callable[..., tuple[int, str, str]]
@@ -118,16 +116,12 @@ def test_mistakes_and_a_silent_store_exit_with_their_codes_and_write_nothing(
 
 
 def test_a_point_that_diverges_is_shown_and_only_all_of_them_fail(taught_base: Path, tmp_path: Path, here: Here) -> None:
-    broken = Path(shutil.copytree(taught_base, tmp_path / "broken"))
-    tensors = load_file(broken / "model.safetensors")
-    tensors["model.norm.weight"][0] = float("nan")
-    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
-    spec = write_toy(tmp_path, taught_base, name="broken", training=SHORT)
-    code, out, _ = here("sweep", spec, "--grid", f"base_model.id={broken},{taught_base}")
+    spec = write_toy(tmp_path, taught_base, name="broken", training=SHORT, **too_large(tmp_path, taught_base))
+    code, out, _ = here("sweep", spec, "--grid", "base_model.dtype=float16,float32")
     assert code == 0 and out.count("diverged") == 1 and out.splitlines()[-1] == "swept"
     ended = {run.data.tags[tags.KIND]: run for run in runs("broken", "attributes.status = 'FAILED'")}
     assert list(ended) == ["sweep_point"] and ended["sweep_point"].data.tags[tags.OUTCOME] == "diverged"
-    code, out, _ = here("sweep", spec, "--grid", f"base_model.id={broken}")
+    code, out, _ = here("sweep", spec, "--grid", "base_model.dtype=float16")
     assert code == 41 and out.splitlines()[-1] == "diverged" and "no point gave a finite prompt" in out
     assert len(runs("broken", "tags.`softprompt.kind` = 'sweep' and attributes.status = 'FAILED'")) == 1
 
