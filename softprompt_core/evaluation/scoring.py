@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import torch
@@ -112,7 +113,8 @@ def check_hard_prompts(base: BaseModel, spec: PromptSpec, labels: Sequence[Seque
         length = hard_prompt_length(base, template)
         if length >= limit:
             raise InvalidInput(
-                f"{template!r} has {length} tokens, and the base's context leaves {limit} for it and its input",
+                f"{textwrap.shorten(repr(template), 80, placeholder=' …')} has {length} tokens, and the base's context leaves "
+                f"{limit} for it and its input",
                 where="evaluation.hard_prompts",
                 do="use a shorter one",
             )

@@ -21,11 +21,10 @@ _OUTAGE_TEXT = re.compile(
     r"connection ?(error|refused|reset|aborted|broken)|time(d )?out|max retries|could not connect|too many 5|\b50[0234]\b",
     re.IGNORECASE,
 )
-_NOT_WRITABLE_CODES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 # By module, so that none has to be imported: MLflow over HTTP, its database, files in S3.
 _TRANSPORT_MODULES = ("requests", "urllib3", "sqlalchemy", "psycopg", "boto3", "botocore", "s3transfer")
 _DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN_CODES = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FORBIDDEN_CODES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 _DISK_FULL_TEXTS = ("no space left on device", "disk is full", "disk quota exceeded", "os error 28", "file too large")
 _RUN_AGAIN = "then run the task again: what was trained is kept"
 
@@ -65,10 +64,12 @@ def unavailable(error: BaseException, addresses: Addresses) -> Unavailable | Non
         message = next((line for line in lines if _tells_of_full_disk(line)), first_line(error))
         return Unavailable(f"disk full: {masked(message)[:300]}", where=file, do=f"free space in {disk}, {_RUN_AGAIN}")
     if _is_forbidden(error):
-        file = next((str(cause.filename) for cause in _causes(error) if isinstance(cause, OSError) and cause.filename), None)
+        refusal = next((cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno), None)
+        file = str(refusal.filename) if refusal is not None and refusal.filename else None
         where = file or f"MLflow at {addresses.masked_tracking_uri}"
+        why = os.strerror(refusal.errno) if refusal is not None and refusal.errno else first_line(error)
         do = f"make it writable for this user, or choose another place, {_RUN_AGAIN}"
-        return Unavailable(f"cannot be written: {first_line(error)}", where=where, do=do)
+        return Unavailable(f"cannot be written: {why}", where=where, do=do)
     if is_locked(error):
         what = "the database is locked: another process has been writing to it all the time"
         do = f"wait for that process, or end it, {_RUN_AGAIN}"
@@ -83,12 +84,8 @@ def unavailable(error: BaseException, addresses: Addresses) -> Unavailable | Non
 
 
 def _refused(error: BaseException, addresses: Addresses) -> Unavailable | None:
-    """What waiting does not help against, and a person can: files that may not be written, a user who may not do it."""
+    """What waiting does not help against, and a person can: a user who may not do it, files that are lost."""
     for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.errno in _NOT_WRITABLE_CODES:
-            do = f"make it writable for this user, or choose another place for the files, {_RUN_AGAIN}"
-            where = str(cause.filename) if cause.filename else None
-            return Unavailable(f"cannot be used: {os.strerror(cause.errno)}", where=where, do=do)
         if getattr(cause, "error_code", None) in _REFUSALS or _status(cause) in (401, 403):
             do = "give it a user who may: MLFLOW_TRACKING_USERNAME and …_PASSWORD, or the keys of its storage"
             where = f"MLflow at {addresses.masked_tracking_uri}"

@@ -40,8 +40,8 @@ def test_a_file_that_is_there_and_a_path_are_files(tmp_path: Path, monkeypatch: 
             resolve(missing)
 
 
-def test_a_name_that_is_neither_is_told_as_both(blank_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOFTPROMPT_HOME", str(blank_home))
+def test_a_name_that_is_neither_is_told_as_both(blank_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOFTPROMPT_HOME", str(blank_database.parent))
     with pytest.raises(
         InvalidInput, match=r"none\.yaml: no version is registered under this name, and there is no such spec file"
     ):

@@ -207,7 +207,7 @@ def test_a_champion_whose_files_are_gone_loses_by_its_gate_with_words(taught_bas
     stored = Store.connect().client.get_model_version_download_uri("gone", str(first.version))
     shutil.rmtree(Path(stored.removeprefix("file://")))
     second = run(path)
-    assert (second.results.champion_problem or "").startswith("the files of version 1 cannot be read: ")
+    assert second.results.champion_problem == "version 1: its files are gone"
     assert [gate.status for gate in second.decision.results] == ["passed", "failed"]
     assert (first.outcome, second.outcome, champion("gone")) == (Outcome.PROMOTED, Outcome.REJECTED, 1)
 

@@ -57,7 +57,7 @@ def test_what_waiting_does_not_help_against_is_told_in_words(tmp_path: Path) -> 
     addresses = Addresses("http://user:secret@mlflow", None, None, tmp_path)
     read_only = unavailable(raised(MlflowException("x"), OSError(errno.EROFS, "Read-only file system", "/mnt/a")), addresses)
     assert read_only is not None and str(read_only).startswith(
-        "/mnt/a: cannot be used: Read-only file system\n  → make it writable"
+        "/mnt/a: cannot be written: Read-only file system\n  → make it writable"
     )
     denied = unavailable(MlflowException("no", PERMISSION_DENIED), addresses)
     assert denied is not None and "refuses this user" in str(denied) and "secret" not in str(denied)
@@ -74,4 +74,4 @@ def test_artifacts_that_cannot_be_written_are_told_in_words(store: Store, name: 
     with pytest.raises(OSError) as caught:
         run_contents.log_text(blocked, runs.start_run(blocked, runs.experiment_id(blocked, name), "a run", {}), "text", "a.txt")
     told = unavailable(caught.value, addresses)
-    assert told is not None and "cannot be used: Not a directory" in str(told) and "make it writable" in str(told)
+    assert told is not None and "cannot be written: Not a directory" in str(told) and "make it writable" in str(told)
