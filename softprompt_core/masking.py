@@ -36,7 +36,7 @@ def masked(text: str) -> str:
 
 def mask(error: BaseException) -> None:
     """Blot passwords out of an error and what it was raised from, before something that is not ours shows them."""
-    for cause in _causes(error):
+    for cause in causes(error):
         cause.args = tuple(masked(value) if isinstance(value, str) else value for value in cause.args)
         for name, value in list(getattr(cause, "__dict__", {}).items()):
             if isinstance(value, str) and masked(value) != value:
@@ -56,7 +56,8 @@ def _without_password(match: re.Match[str]) -> str:
     return f"{scheme}{user}:{_HIDDEN}@"
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it was raised from."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
 
 from softprompt_core.errors import Unavailable
+from softprompt_core.masking import causes
 from softprompt_core.settings import masked
 from softprompt_core.store.addresses import Addresses
 
@@ -38,7 +38,7 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether there was no room to write something, here or at MLflow."""
     return any(
         (isinstance(cause, OSError) and cause.errno in _DISK_FULL_CODES) or _tells_of_full_disk(str(cause))
-        for cause in _causes(error)
+        for cause in causes(error)
     )
 
 
@@ -46,25 +46,25 @@ def _is_forbidden(error: BaseException) -> bool:
     """Whether a file, folder or database may not be written."""
     return any(
         (isinstance(cause, OSError) and cause.errno in _FORBIDDEN_CODES) or "readonly database" in str(cause)
-        for cause in _causes(error)
+        for cause in causes(error)
     )
 
 
 def is_locked(error: BaseException) -> bool:
     """Whether another process kept a SQLite database from being read or written."""
-    return any(re.search("database( table)? is locked", str(cause)) for cause in _causes(error))
+    return any(re.search("database( table)? is locked", str(cause)) for cause in causes(error))
 
 
 def unavailable(error: BaseException, addresses: Addresses) -> Unavailable | None:
     """The error as a user should meet it; None if it is neither a full disk nor MLflow's, but perhaps a bug."""
     if is_disk_full(error):
-        file = next((str(cause.filename) for cause in _causes(error) if isinstance(cause, OSError) and cause.filename), None)
+        file = next((str(cause.filename) for cause in causes(error) if isinstance(cause, OSError) and cause.filename), None)
         disk = "the disk of MLflow or its database" if _is_from_mlflow(error) and file is None else str(addresses.home)
-        lines = (line for cause in _causes(error) for line in str(cause).splitlines())
+        lines = (line for cause in causes(error) for line in str(cause).splitlines())
         message = next((line for line in lines if _tells_of_full_disk(line)), first_line(error))
         return Unavailable(f"disk full: {masked(message)[:300]}", where=file, do=f"free space in {disk}, {_RUN_AGAIN}")
     if _is_forbidden(error):
-        refusal = next((cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno), None)
+        refusal = next((cause for cause in causes(error) if isinstance(cause, OSError) and cause.errno), None)
         file = str(refusal.filename) if refusal is not None and refusal.filename else None
         where = file or f"MLflow at {addresses.masked_tracking_uri}"
         why = os.strerror(refusal.errno) if refusal is not None and refusal.errno else first_line(error)
@@ -85,7 +85,7 @@ def unavailable(error: BaseException, addresses: Addresses) -> Unavailable | Non
 
 def _refused(error: BaseException, addresses: Addresses) -> Unavailable | None:
     """What waiting does not help against, and a person can: a user who may not do it, files that are lost."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if getattr(cause, "error_code", None) in _REFUSALS or _status(cause) in (401, 403):
             do = "give it a user who may: MLFLOW_TRACKING_USERNAME and …_PASSWORD, or the keys of its storage"
             where = f"MLflow at {addresses.masked_tracking_uri}"
@@ -116,7 +116,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _is_from_mlflow(error: BaseException) -> bool:
-    for cause in _causes(error):
+    for cause in causes(error):
         code = getattr(cause, "error_code", None)
         kinds = type(cause).__mro__
         if isinstance(code, str):  # MLflow's own error is the most precise
@@ -141,12 +141,3 @@ def _status(error: BaseException) -> int | None:
 
 def _tells_of_full_disk(text: str) -> bool:
     return any(words in text.lower() for words in _DISK_FULL_TEXTS)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and what it was raised from."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
