@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import traceback
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
@@ -13,6 +12,7 @@ from flows.findings import Finding, ok, problem, warning
 from softprompt_core import settings
 from softprompt_core.decisions.settle import settle
 from softprompt_core.errors import SoftpromptError
+from softprompt_core.masking import print_traceback
 from softprompt_core.settings import home
 from softprompt_core.store import failures, flushing, overview, registration, runs, versions
 from softprompt_core.store.addresses import Addresses
@@ -116,8 +116,8 @@ def _problem(what: str, error: Exception) -> Finding:
     """What a user can do about an error; one that nobody foresaw is told with its traceback on stderr."""
     known = error if isinstance(error, SoftpromptError) else failures.unavailable(error, Addresses.from_settings())
     if known is None:
-        traceback.print_exception(error)
-        return problem(what, f"{type(error).__name__}: {failures.first_line(error)}", "report it, with the traceback on stderr")
+        print_traceback(error)
+        return problem(what, f"{type(error).__name__}: {failures.in_brief(error)}", "report it, with the traceback on stderr")
     return problem(what, known.what, f"{known.where or ''} {known.do or ''}".strip())
 
 

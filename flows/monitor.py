@@ -22,7 +22,7 @@ from softprompt_core.errors import Health
 from softprompt_core.operations.monitor import HealthResult, describe
 from softprompt_core.spec import load_spec, names_spec_file
 from softprompt_core.spec.monitor import MonitorSpec
-from softprompt_core.store.failures import first_line
+from softprompt_core.store.failures import in_brief
 from tasks.monitoring import check_champion
 
 EVENT = "softprompt.champion."
@@ -80,7 +80,7 @@ def _check(target: str, changes: dict[str, Any]) -> HealthResult:
     try:
         _emit(result, spec)
     except Exception as error:  # the verdict is in MLflow, and the other champions are to be looked at
-        print(f"Prefect was not told about {name}: {type(error).__name__}: {first_line(error)}", file=sys.stderr)
+        print(f"Prefect was not told about {name}: {type(error).__name__}: {in_brief(error)}", file=sys.stderr)
     return result
 
 

@@ -15,7 +15,8 @@ from prefect.logging import get_run_logger
 from softprompt_core import settings
 from softprompt_core.errors import Outcome
 from softprompt_core.lifecycle.result import LifecycleResult
-from softprompt_core.store.failures import first_line
+from softprompt_core.masking import masked
+from softprompt_core.store.failures import in_brief
 
 
 def notify(result: LifecycleResult) -> bool:
@@ -29,7 +30,7 @@ def notify(result: LifecycleResult) -> bool:
     try:
         block = _block(chosen.notify_block)
     except Exception as error:  # whatever it is, the outcome stands
-        return _warn(f"no message was sent through the block {chosen.notify_block}: {first_line(error)}")
+        return _warn(f"no message was sent through the block {chosen.notify_block}: {in_brief(error)}")
     subject, body = message(result)
     try:
         with block.raise_on_failure():
@@ -47,7 +48,7 @@ def notify(result: LifecycleResult) -> bool:
 def message(result: LifecycleResult) -> tuple[str, str]:
     """Subject and body, in plain text."""
     name = f"{result.task} version {result.version}" if result.version is not None else result.task
-    lines = [settings.masked(result.reason)]
+    lines = [masked(result.reason)]
     if result.outcome is Outcome.AWAITING_APPROVAL:
         lines.append(f"To approve: softprompt registry approve {result.task} {result.version} --by WHO --reason WHY")
     lines += [f"{pages}: {url}" for pages, url in (("MLflow", result.run_url), ("Prefect", result.prefect_url)) if url]

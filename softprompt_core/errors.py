@@ -5,12 +5,14 @@ An error message answers three questions: what is wrong, where, and what to do a
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Self
 
 from softprompt_core.masking import masked
 
-_MAX_LINE, _MAX_LINES = 1000, 60
+_MAX_LINE, _MAX_LINES, _MAX_QUOTED = 1000, 60, 300
 
 
 class _Ending(StrEnum):
@@ -92,6 +94,25 @@ class SoftpromptError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # Prefect and process pools pickle exceptions; keyword-only arguments need help.
         return (_rebuild, (type(self), self.what, self.where, self.do))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message without passwords, short enough to be quoted; without a message its kind."""
+    return quotable(next(iter(masked(str(error)).strip().splitlines()), type(error).__name__))
+
+
+def quotable(line: str) -> str:
+    """A line of somebody else's message, short enough to stand within one of ours."""
+    return line if len(line) <= _MAX_QUOTED else f"{line[: _MAX_QUOTED - 1]}…"
+
+
+def closest(name: str, known: Iterable[str], *, likeness: float = 0.5) -> str | None:
+    """Which of the known names a user may have meant.
+
+    Args:
+        likeness: how like it must be, from 0 to 1 (``difflib``'s ratio).
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)), None)
 
 
 def _readable(message: str) -> str:

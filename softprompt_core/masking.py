@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import traceback
 from collections.abc import Iterator
 
 _HIDDEN = "***"
@@ -32,6 +34,11 @@ def masked(text: str) -> str:
     text = _ASSIGNMENT.sub(rf"\g<name>{_HIDDEN}", text)
     text = _HEADER.sub(rf"\g<name>{_HIDDEN}", text)
     return _SHAPES.sub(_HIDDEN, text)
+
+
+def print_traceback(error: BaseException) -> None:
+    """Print the traceback of an error that nobody foresaw to stderr, without passwords."""
+    print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
 
 
 def mask(error: BaseException) -> None:

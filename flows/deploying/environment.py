@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -10,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from softprompt_core.errors import InvalidInput
+from softprompt_core.errors import InvalidInput, closest
 from softprompt_core.json_files import parse_json
 from softprompt_core.spec.frozen import Frozen
 from softprompt_core.spec.loading import MAX_PROBLEMS
@@ -161,8 +160,8 @@ def _explain(error: Any) -> str:
         return f"`{key}` is gone: a run on unchanged data trains nothing; remove the line (docs/monitoring.md)"
     if error["type"] == "extra_forbidden":
         model: type[BaseModel] = WorkPool if error["loc"][0] == "work_pool" else Environment
-        close = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1, cutoff=0.5)
-        return f"unknown key `{key}`; " + (f"did you mean `{close[0]}`?" if close else f"known: {', '.join(model.model_fields)}")
+        close = closest(str(error["loc"][-1]), model.model_fields)
+        return f"unknown key `{key}`; " + (f"did you mean `{close}`?" if close else f"known: {', '.join(model.model_fields)}")
     if error["type"] == "missing":
         return f"`{key}` is missing"
     return f"`{key}`: {error['msg'].removeprefix('Value error, ')}"

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from softprompt_core.base_model.model import BaseModel
-from softprompt_core.errors import InvalidInput
+from softprompt_core.errors import InvalidInput, first_line
 
-REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError)
+REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
 """What a model library's code raises where an architecture cannot do what is asked; anything else is a bug of ours."""
 _TOKENS = 24
 _HALF = 5e-2  # relative difference that half precision brings
@@ -48,7 +48,7 @@ def checked(base: BaseModel, where: str) -> BaseModel:
             for scale, tried in scaled.items()
         }
     except REFUSALS as error:
-        problem = f"the model cannot be run on tokens or vectors ({type(error).__name__}: {_first_line(error)})"
+        problem = f"the model cannot be run on tokens or vectors ({type(error).__name__}: {first_line(error)})"
         raise InvalidInput(problem, where=where, do=do) from None
     scale = min(differences, key=lambda scale: differences[scale])
     if not differences[scale] <= tolerance(base):
@@ -129,7 +129,3 @@ def _scales(base: BaseModel) -> list[float]:
     """Factors by which the model may multiply its embeddings: none, or what Pegasus and Marian keep outside of the embedding."""
     named = (getattr(module, "embed_scale", None) for module in base.model.modules())
     return [1.0, *dict.fromkeys(float(scale) for scale in named if isinstance(scale, (int, float)) and scale != 1)]
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from softprompt_core.errors import InvalidInput, Unavailable
+from softprompt_core.errors import InvalidInput, Unavailable, first_line
 from softprompt_core.fingerprint import file_digest, fingerprint
 from softprompt_core.spec import BaseModelSpec
 from softprompt_core.spec.frozen import Frozen
@@ -141,9 +141,8 @@ def read_config(folder: Path, model_id: str) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # whatever wrong values bring other people's code to raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidInput(
-            f"the model's config cannot be used: {reason}",
+            f"the model's config cannot be used: {first_line(error)}",
             where=f"base_model.id: {model_id}",
             do="a base needs config.json of an architecture that transformers knows; remote code is never run",
         ) from None

@@ -19,7 +19,7 @@ from softprompt_core.base_model.checking import checked
 from softprompt_core.base_model.identity import BaseIdentity, identify, read_config, resolve, resolved_dtype
 from softprompt_core.base_model.limits import answer_context, context
 from softprompt_core.base_model.model import BaseModel as BaseModel
-from softprompt_core.errors import InvalidInput, Unavailable
+from softprompt_core.errors import InvalidInput, Unavailable, first_line
 from softprompt_core.spec import BaseModelSpec
 
 _TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab*", "merges.txt", "*.spm", "tekken.json")
@@ -120,13 +120,13 @@ def _load(options: _LoadOptions) -> BaseModel:
             options.folder, dtype=options.dtype, use_safetensors=True, output_loading_info=True, **placement, **safe
         )
     except ImportError as error:  # weights that somebody quantised need the package that did it
-        problem = f"the model needs a package that is not installed: {_first_line(error)}"
+        problem = f"the model needs a package that is not installed: {first_line(error)}"
         raise InvalidInput(problem, where=options.where, do="install it, or use the model that is not quantised") from None
     except MemoryError:
         raise
     except Exception as error:  # whatever a broken folder brings other people's code to raise
         raise InvalidInput(
-            f"the model cannot be loaded: {_first_line(error)}",
+            f"the model cannot be loaded: {first_line(error)}",
             where=options.where,
             do="the folder needs config.json and complete .safetensors weights",
         ) from None
@@ -176,7 +176,7 @@ def _load_tokenizer(options: _LoadOptions) -> Any:
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
         there = any(next(folder.glob(pattern), None) for pattern in _TOKENIZER_FILES)
-        problem = f"the tokenizer cannot be loaded: {_first_line(error)}" if there else "the folder holds no tokenizer"
+        problem = f"the tokenizer cannot be loaded: {first_line(error)}" if there else "the folder holds no tokenizer"
         raise InvalidInput(problem, where=options.where, do=remedy) from None
     names = [name for value in tokenizer.vocab_files_names.values() for name in ([value] if isinstance(value, str) else value)]
     if names and not any((folder / name).exists() for name in names):
@@ -203,10 +203,6 @@ def _refuse_parts(model: Any, report: Any, options: _LoadOptions) -> None:
             where=options.where,
             do="use another base",
         )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _placement(options: _LoadOptions) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Collection, Iterable
+
+from softprompt_core.errors import closest
 
 _SHOWN = 20
 _MAX_SHOWN_LENGTH = 60
@@ -51,8 +52,8 @@ def unknown_label(value: str, known: Collection[str], *, guess: bool = True) -> 
     if same is not None:
         return f"{problem}; did you mean {_shown(same)}? {difference(value, same)}"
     listed = ", ".join(list(map(_cut, known))[:_SHOWN]) + (f" … and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
-    close = difflib.get_close_matches(_cut(value), known, n=1, cutoff=0.6) if guess else []
-    hint = f"; did you mean {_shown(close[0])}?" if close else ""
+    close = closest(_cut(value), known, likeness=0.6) if guess else None
+    hint = f"; did you mean {_shown(close)}?" if close else ""
     return f"{problem}{hint}; known: {listed}"
 
 

@@ -7,7 +7,6 @@ Allowed: column names (in backticks where they are no identifiers), constants, c
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 from softprompt_core.data.rows import Row
 from softprompt_core.data.sources import RawSplit
-from softprompt_core.errors import InvalidInput
+from softprompt_core.errors import InvalidInput, closest
 
 # Methods that look at one cell alone: a row's slices may not depend on what other rows there are.
 _OF_COLUMN = ("between", "isin", "isna", "isnull", "notna", "notnull")
@@ -131,8 +130,8 @@ def slice_members(queries: Sequence[SliceQuery], rows: Sequence[Row], raws: Mapp
         columns = tuple(query.columns.values())
         for column in columns:
             if column not in names:
-                close = difflib.get_close_matches(column, names, n=1, cutoff=0.5)
-                hint = f"; did you mean `{close[0]}`?" if close else ""
+                close = closest(column, names)
+                hint = f"; did you mean `{close}`?" if close else ""
                 raise query.error(f"names `{column}`, which is no column{hint}", names)
         fitting = {name for name, raw in raws.items() if set(columns) <= {*raw.columns, *_RENDERED}}
         # All splits at once, so that a column has one type even where some split holds nothing but gaps in it.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from softprompt_core.data.report import DataReport
 from softprompt_core.data.task_data import SPLITS, Example, TaskData
 from softprompt_core.errors import InvalidInput
-from softprompt_core.json_files import replacing
+from softprompt_core.json_files import link_or_copy, replacing
 
 _REST = "data.json"
 _EXAMPLE = TypeAdapter(Example)
@@ -43,10 +41,7 @@ def share_task_data(saved: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*(f"{split}.jsonl" for split in SPLITS), _REST):
         with replacing(folder / name) as partial:
-            try:
-                os.link(saved / name, partial)
-            except OSError:
-                shutil.copyfile(saved / name, partial)
+            link_or_copy(saved / name, partial)
 
 
 def load_task_data(folder: Path) -> TaskData:

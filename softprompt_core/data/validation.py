@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
@@ -10,7 +9,7 @@ from softprompt_core.data.labels import Labels
 from softprompt_core.data.report import BadRow
 from softprompt_core.data.rows import Row
 from softprompt_core.data.sources import RawSplit
-from softprompt_core.errors import InvalidInput
+from softprompt_core.errors import InvalidInput, closest
 
 _SHOWN = 10
 
@@ -41,8 +40,8 @@ def _column_advice(column: str, columns: Sequence[str]) -> str:
     outer = column.partition(".")[0]
     if outer != column and outer in columns:
         return f"nothing is looked up inside the cells of `{outer}`: give its parts columns of their own"
-    close = difflib.get_close_matches(column, columns, n=1, cutoff=0.5)
-    return f"did you mean `{close[0]}`?" if close else "correct the column's name in data.input or data.target"
+    close = closest(column, columns)
+    return f"did you mean `{close}`?" if close else "correct the column's name in data.input or data.target"
 
 
 def refuse_too_many(bad: Sequence[BadRow], allowed: int, where: str) -> None:

@@ -29,6 +29,7 @@ from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import PromptSpec, load_spec
 from softprompt_core.store import run_contents, tags, versions
 from softprompt_core.store.connection import Store
+from softprompt_core.store.failures import in_brief
 from softprompt_core.store.versions import Version
 
 
@@ -182,7 +183,7 @@ def _files(store: Store, version: Version, to: Path) -> Path:
         return versions.download(store, version.name, version.version, to)
     except (MlflowException, OSError) as error:
         raise Unavailable(
-            f"its files cannot be read, and the gates must run again: {str(error).strip().splitlines()[0]}",
+            f"its files cannot be read, and the gates must run again: {in_brief(error)}",
             where=f"{version.name} version {version.version}",
             do="make the artifact store reachable from here",
         ) from None

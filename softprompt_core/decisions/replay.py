@@ -19,7 +19,7 @@ from softprompt_core.serving import SPEC_FILE
 from softprompt_core.spec import load_spec
 from softprompt_core.store import versions
 from softprompt_core.store.connection import Store
-from softprompt_core.store.failures import first_line
+from softprompt_core.store.failures import in_brief
 from softprompt_core.store.ledger import entries
 from softprompt_core.store.versions import Version
 
@@ -128,7 +128,7 @@ def _read(store: Store, version: Version, file: str, scratch: Path, parse: Any) 
     try:
         return parse(read_json(Path(store.client.download_artifacts(version.run_id, file, str(scratch)))))
     except (MlflowException, OSError) as error:
-        raise InvalidInput(f"the record of this decision is not there: {first_line(error)}", where=where, do=again) from None
+        raise InvalidInput(f"the record of this decision is not there: {in_brief(error)}", where=where, do=again) from None
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInput(
             f"cannot be read, so it was changed or broken: {type(error).__name__}: {error}",

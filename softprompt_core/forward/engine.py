@@ -246,10 +246,10 @@ def _self_check(base: BaseModel, position: str, longer_than: int) -> _Capabiliti
     if base.model.get_output_embeddings() is None:
         return "the model names no output layer", False
     logit_selection.prepare(base)
-    ids = _some_ids(base, 13)
+    ids = checking.ordinary_ids(base, 13)
     inputs = [tuple(ids[:9]), tuple(ids[4:7]), tuple(ids[3:8])]
     if longer_than:
-        long = _some_ids(base, min(longer_than + 8, (base.context or MAX_CONTEXT) - 8))
+        long = checking.ordinary_ids(base, min(longer_than + 8, (base.context or MAX_CONTEXT) - 8))
         # One row passes the length by itself, and one not before its prompt and answer.
         inputs = [tuple(long), tuple(long[1 : longer_than - 1]) or tuple(long[:1]), tuple(ids[3:8])]
     targets = [(ids[2],), (ids[9], ids[10], ids[1]), (ids[5],)]
@@ -288,8 +288,3 @@ def _self_check(base: BaseModel, position: str, longer_than: int) -> _Capabiliti
             return None, difference(chosen, expected[:, tokens]) is None
         except checking.REFUSALS:  # BART adds a bias of the whole vocabulary behind its output layer
             return None, False
-
-
-def _some_ids(base: BaseModel, count: int) -> list[int]:
-    top = min(base.embedding_rows, 1000)
-    return [7 * i % max(top - 10, 1) + min(5, top - 1) for i in range(1, count + 1)]

@@ -25,9 +25,10 @@ from softprompt_core.store.versions import Version
 
 @dataclass(frozen=True)
 class Begun:
-    """A lifecycle's run, and the version in it if an earlier process has come as far as that."""
+    """A lifecycle's run; and if an earlier process has come as far as that, the candidate and its version."""
 
     run: TrackedRun
+    candidate: TrainedSeed | None = None
     version: Version | None = None
 
 
@@ -57,7 +58,7 @@ def adopt(
     """
     for version in adoptable(task, left):
         if _holds(store, version, candidate) and (run := _claimed(store, version, flow_run)) is not None:
-            return Begun(run, version)
+            return Begun(run, candidate, version)
     return None
 
 

@@ -10,7 +10,7 @@ from softprompt_core.errors import InvalidInput
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.store import versions
 from softprompt_core.store.connection import Store
-from softprompt_core.store.failures import first_line, is_disk_full, is_transient
+from softprompt_core.store.failures import in_brief, is_disk_full, is_transient
 from softprompt_core.store.tags import CHAMPION
 from softprompt_core.store.versions import Version
 
@@ -54,5 +54,5 @@ def with_files(store: Store, version: Version, to: Path) -> Champion:
     except Exception as error:
         if is_transient(error) or is_disk_full(error):
             raise
-        why = error.what if isinstance(error, InvalidInput) else f"its files cannot be read: {first_line(error)}"
+        why = error.what if isinstance(error, InvalidInput) else f"its files cannot be read: {in_brief(error)}"
         return Champion(version.version, to, f"version {version.version}: {why}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,12 +27,12 @@ from softprompt_core.lifecycle.tracking.gate_report import Origin
 from softprompt_core.lifecycle.tracking.run import close_run
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import best_seed
-from softprompt_core.masking import masked
+from softprompt_core.masking import print_traceback
 from softprompt_core.spec import PromptSpec, load_spec, parse_spec
 from softprompt_core.store import flushing, runs, tags, versions
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import Store
-from softprompt_core.store.failures import unavailable
+from softprompt_core.store.failures import in_brief, unavailable
 from softprompt_core.store.ledger.reconcile import refresh_descriptions, task_state
 from softprompt_core.store.ledger.recording import with_current_champion
 from softprompt_core.store.ledger.standing import disagrees, write_standing
@@ -128,9 +127,8 @@ def outcome_of(error: Exception, addresses: Addresses | None = None) -> tuple[Ou
     if known is not None:
         return known.outcome, str(known)
     # A mistake of ours: nobody can act on it without the traceback.
-    print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-    message = (masked(str(error)).strip() or "no message").splitlines()[0]
-    return Outcome.UNAVAILABLE, f"{type(error).__name__}: {message} (traceback on stderr)"
+    print_traceback(error)
+    return Outcome.UNAVAILABLE, f"{type(error).__name__}: {in_brief(error)} (traceback on stderr)"
 
 
 def _what_changed(task: ResolvedTask, last: Version) -> str:
@@ -196,13 +194,13 @@ def _decided(
     flow_run: FlowRun | None,
 ) -> tuple[Version, Assessment]:
     """Train, evaluate, register and decide; the gates look again when the champion moves meanwhile."""
-    run, version = begun.run, begun.version
-    seeds = steps.train(task, store, run if version is None else None, champion)
-    candidate = best_seed(seeds)
-    if version is None:
+    run, candidate = begun.run, begun.candidate
+    if candidate is None:
+        seeds = steps.train(task, store, run, champion)
+        candidate = best_seed(seeds)
         steps.log_training(task, store, run, seeds, candidate)
     results = steps.evaluate(task, candidate, champion)
-    version = version or steps.register(task, store, run, candidate, flow_run)
+    version = begun.version or steps.register(task, store, run, candidate, flow_run)
     champion_moved = False
 
     def attempt() -> Assessment:

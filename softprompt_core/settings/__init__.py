@@ -4,7 +4,6 @@ One object, from weakest to strongest: a default, the top of ``softprompt.toml``
 variable, the command line. A change of any of these counts from the next call on.
 """
 
-from softprompt_core.masking import masked
 from softprompt_core.settings.model import FROM_PREFIX, Settings, variable
 from softprompt_core.settings.profiles import environment_of
 from softprompt_core.settings.sources import Setting, current, explain, export, file, home, override, unknown_variables
@@ -21,7 +20,6 @@ __all__ = [
     "export",
     "file",
     "home",
-    "masked",
     "override",
     "unknown_variables",
     "variable",

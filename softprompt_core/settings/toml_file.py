@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from softprompt_core.errors import InvalidInput
+from softprompt_core.errors import InvalidInput, closest
 
 FILE = "softprompt.toml"
 ADVICE = "`softprompt config show` lists every setting; docs/settings.md explains them"
@@ -53,8 +52,8 @@ def check_name(fields: Fields, name: str, where: str) -> None:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """The rest of a sentence that asks whether the most similar name is meant; empty if none is similar."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean `{close[0]}`?" if close else ""
+    close = closest(name, names)
+    return f"; did you mean `{close}`?" if close else ""
 
 
 def _read(path: Path) -> dict[str, Any]:

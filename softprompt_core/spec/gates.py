@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from softprompt_core.errors import closest
 from softprompt_core.spec.frozen import Frozen
 
 FACTS = ("size_bytes", "prompt_norm", "seed_spread", "diverged_seeds", "best_step")
@@ -113,8 +113,8 @@ def metric_problem(metric: str, classification: bool, labels: Sequence[str] | No
         return None
     # While labels are not known, the word behind the slash is taken as it is.
     candidates = (*(metrics_of((label,)) if classification and slash and labels is None else names), *FACTS)
-    close = difflib.get_close_matches(metric, candidates, n=1, cutoff=0.6)
-    hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join((*names, *FACTS))}"
+    close = closest(metric, candidates, likeness=0.6)
+    hint = f"did you mean `{close}`?" if close else f"known: {', '.join((*names, *FACTS))}"
     return f"`{metric}` is no metric of a {'classification' if classification else 'generation'} task; {hint}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from softprompt_core.errors import InvalidInput
+from softprompt_core.errors import InvalidInput, closest
 from softprompt_core.spec.models import PromptSpec
 from softprompt_core.spec.yaml_text import MAX_CHARACTERS, read_yaml, shortened
 from softprompt_core.text_files import read_text
@@ -135,8 +134,8 @@ def _explain(error: Any, lines: Mapping[tuple[str, ...], int], where: str) -> tu
     field = shortened(".".join(part for part in path if not part.startswith(("function-", "literal", "constrained"))) or "spec")
     if error["type"] == "extra_forbidden":
         names = _fields_at(path[:-1])
-        close = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.5)
-        hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(names)}"
+        close = closest(path[-1], names)
+        hint = f"did you mean `{close}`?" if close else f"known here: {', '.join(names)}"
         return location, f"unknown key `{field}`; {hint}"
     if error["type"] == "missing":
         return location, f"`{field}` is missing"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from softprompt_core.errors import closest
 from softprompt_core.spec.data import DataSpec, template_fields
 from softprompt_core.spec.frozen import Frozen
 from softprompt_core.spec.gates import EVERY_SLICE, GateSpec, metric_problem
@@ -140,8 +140,8 @@ class ScheduleSpec(Frozen):
 
         zones = available_timezones()
         if value not in zones:
-            close = difflib.get_close_matches(value, zones, n=1)
-            hint = f"did you mean {close[0]}?" if close else "use an IANA name such as Europe/Berlin"
+            close = closest(value, zones, likeness=0.6)
+            hint = f"did you mean {close}?" if close else "use an IANA name such as Europe/Berlin"
             raise ValueError(f"unknown time zone {value!r}; {hint}")
         return value
 
@@ -190,8 +190,8 @@ class PromptSpec(Frozen):
         if gate.slice == EVERY_SLICE and not slices:
             return "means every slice, and data.slices defines none"
         if gate.slice not in (None, EVERY_SLICE, *slices):
-            close = difflib.get_close_matches(str(gate.slice), slices, n=1, cutoff=0.5)
-            hint = f"; did you mean `{close[0]}`?" if close else ""
+            close = closest(str(gate.slice), slices)
+            hint = f"; did you mean `{close}`?" if close else ""
             known = ", ".join(slices) or "none are defined"
             return f"names the slice {gate.slice!r}; slices under data.slices: {known}{hint}"
         if gate.metric == "seed_spread" and self.training.seeds < 2:

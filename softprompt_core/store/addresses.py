@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from softprompt_core import settings
+from softprompt_core.masking import masked
 
 _DATABASE_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 
@@ -43,7 +44,7 @@ class Addresses:
     @property
     def masked_tracking_uri(self) -> str:
         """``tracking_uri`` without passwords, for messages."""
-        return settings.masked(self.tracking_uri)
+        return masked(self.tracking_uri)
 
     @property
     def is_local(self) -> bool:
@@ -54,7 +55,7 @@ class Addresses:
     def ui(self) -> str:
         """Where MLflow's pages are: the tracking server, without a log-in, or where ``softprompt ui`` serves a local database."""
         uri = settings.current().ui_url if self.is_local else self.tracking_uri
-        scheme, _, place = settings.masked(uri).partition("://")
+        scheme, _, place = masked(uri).partition("://")
         return f"{scheme}://{place.rpartition('@')[2]}".rstrip("/")
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from softprompt_core import settings
 from softprompt_core.errors import Unavailable
+from softprompt_core.masking import masked
 from softprompt_core.store.addresses import Addresses, is_database
-from softprompt_core.store.failures import first_line, is_locked, is_transient, unavailable
+from softprompt_core.store.failures import in_brief, is_locked, is_transient, unavailable
 from softprompt_core.store.file_lock import locked
 from softprompt_core.store.retrying import AnsweredWithErrors, retrying
 
@@ -164,7 +165,7 @@ def _unavailable_if_it_fails(uris: str, answer_s: float) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    where, do = f"MLflow at {settings.masked(uris)}", _advice(uris)
+    where, do = f"MLflow at {masked(uris)}", _advice(uris)
     try:
         yield
     except TimeoutError:
@@ -176,7 +177,7 @@ def _unavailable_if_it_fails(uris: str, answer_s: float) -> Iterator[None]:
         if is_locked(error):
             do = "wait for the process that writes to it, or end it; `fuser` on the file says which it is"
             raise Unavailable("the database is locked by another process", where=where, do=do) from None
-        raise Unavailable(f"cannot be used: {first_line(error)}", where=where, do=do) from None
+        raise Unavailable(f"cannot be used: {in_brief(error)}", where=where, do=do) from None
 
 
 def _advice(uris: str) -> str:

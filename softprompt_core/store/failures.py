@@ -6,9 +6,8 @@ import errno
 import os
 import re
 
-from softprompt_core.errors import Unavailable
-from softprompt_core.masking import causes
-from softprompt_core.settings import masked
+from softprompt_core.errors import Unavailable, quotable
+from softprompt_core.masking import causes, masked
 from softprompt_core.store.addresses import Addresses
 
 _TRANSIENT_CODES = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
@@ -61,13 +60,13 @@ def unavailable(error: BaseException, addresses: Addresses) -> Unavailable | Non
         file = next((str(cause.filename) for cause in causes(error) if isinstance(cause, OSError) and cause.filename), None)
         disk = "the disk of MLflow or its database" if _is_from_mlflow(error) and file is None else str(addresses.home)
         lines = (line for cause in causes(error) for line in str(cause).splitlines())
-        message = next((line for line in lines if _tells_of_full_disk(line)), first_line(error))
+        message = next((line for line in lines if _tells_of_full_disk(line)), in_brief(error))
         return Unavailable(f"disk full: {masked(message)[:300]}", where=file, do=f"free space in {disk}, {_RUN_AGAIN}")
     if _is_forbidden(error):
         refusal = next((cause for cause in causes(error) if isinstance(cause, OSError) and cause.errno), None)
         file = str(refusal.filename) if refusal is not None and refusal.filename else None
         where = file or f"MLflow at {addresses.masked_tracking_uri}"
-        why = os.strerror(refusal.errno) if refusal is not None and refusal.errno else first_line(error)
+        why = os.strerror(refusal.errno) if refusal is not None and refusal.errno else in_brief(error)
         do = f"make it writable for this user, or choose another place, {_RUN_AGAIN}"
         return Unavailable(f"cannot be written: {why}", where=where, do=do)
     if is_locked(error):
@@ -76,7 +75,7 @@ def unavailable(error: BaseException, addresses: Addresses) -> Unavailable | Non
         return Unavailable(what, where=f"MLflow at {addresses.masked_tracking_uri}", do=do)
     if is_transient(error):
         return Unavailable(
-            f"stopped answering: {first_line(error)}",
+            f"stopped answering: {in_brief(error)}",
             where=f"MLflow at {addresses.masked_tracking_uri}",
             do=f"start it again (and its database, and where it keeps files), {_RUN_AGAIN}; `softprompt doctor` says what waits",
         )
@@ -89,10 +88,10 @@ def _refused(error: BaseException, addresses: Addresses) -> Unavailable | None:
         if getattr(cause, "error_code", None) in _REFUSALS or _status(cause) in (401, 403):
             do = "give it a user who may: MLFLOW_TRACKING_USERNAME and …_PASSWORD, or the keys of its storage"
             where = f"MLflow at {addresses.masked_tracking_uri}"
-            return Unavailable(f"refuses this user: {first_line(cause)}", where=where, do=do)
+            return Unavailable(f"refuses this user: {in_brief(cause)}", where=where, do=do)
         if str(cause).startswith(_SEVERAL_FILES):
             do = "look after MLflow's artifact store; `softprompt doctor` says which versions have lost files"
-            return Unavailable(f"files cannot be read: {first_line(cause)}", where="MLflow's artifact store", do=do)
+            return Unavailable(f"files cannot be read: {in_brief(cause)}", where="MLflow's artifact store", do=do)
     return None
 
 
@@ -104,15 +103,15 @@ def is_missing(error: BaseException) -> bool:
     return code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and any(text in message for text in invalid))
 
 
-def first_line(error: BaseException) -> str:
-    """The message of an error, short enough to be quoted and without passwords."""
+def in_brief(error: BaseException) -> str:
+    """The message of an error around MLflow in one short line, without passwords."""
     lines = masked(str(error)).strip().splitlines() or [type(error).__name__]
     line = lines[-1] if lines[0].startswith(_SEVERAL_FILES) else lines[0]
     if "Connection refused" in line or "NewConnectionError" in line:
         return "connection refused"
     if "too many 5" in line:  # of MLflow's client after its own tries: too many 500 error responses
         return "the server answers with errors"
-    return line if len(line) <= 300 else f"{line[:299]}…"
+    return quotable(line)
 
 
 def _is_from_mlflow(error: BaseException) -> bool:

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from softprompt_core.errors import Unavailable
 from softprompt_core.store.connection import Store
-from softprompt_core.store.failures import first_line, is_disk_full, is_missing, is_transient
+from softprompt_core.store.failures import in_brief, is_disk_full, is_missing, is_transient
 from softprompt_core.store.metric_buffer import Ending, MetricBuffer, buffers
 from softprompt_core.store.retrying import retrying
 from softprompt_core.store.run_contents import log_rows
@@ -65,7 +65,7 @@ def flush(store: Store, buffer: MetricBuffer) -> int:
         if is_missing(error):
             buffer.remove()
             return 0
-        buffer.mark_failed(first_line(error))
+        buffer.mark_failed(in_brief(error))
         raise
     if pending.ending is not None:
         buffer.remove()
@@ -104,7 +104,7 @@ def close(store: Store, run_id: str, task: str, ending: Ending) -> bool:
             raise
         with suppress(OSError):  # then the run is ended as KILLED once this process is gone
             buffer.end(ending)
-        buffer.mark_failed(first_line(error))
+        buffer.mark_failed(in_brief(error))
         return False
     buffer.remove()
     return True

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.store.connection import Store
 from softprompt_core.store.content import require_content
-from softprompt_core.store.failures import first_line, is_disk_full, is_missing, is_transient
+from softprompt_core.store.failures import in_brief, is_disk_full, is_missing, is_transient
 from softprompt_core.store.paging import search_all
 from softprompt_core.store.tags import (
     APPROVAL_EXPIRES,
@@ -239,7 +239,7 @@ def content_problem(store: Store, version: Version) -> str | None:
     except Exception as error:
         if is_transient(error) or is_disk_full(error):
             raise
-        return f"its files cannot be read: {first_line(error)}"
+        return f"its files cannot be read: {in_brief(error)}"
     return None
 
 

@@ -19,14 +19,15 @@ from softprompt_core.fingerprint import fingerprint, library_fingerprint
 from softprompt_core.json_files import read_json, write_json
 from softprompt_core.lifecycle.assess import ROWS_FILE
 from softprompt_core.lifecycle.resolve import spec_fingerprint
+from softprompt_core.masking import masked
 from softprompt_core.serving import SPEC_FILE
-from softprompt_core.settings import masked
 from softprompt_core.settings.profiles import environment_of
 from softprompt_core.soft_prompt import FILE_NAME, SoftPrompt
 from softprompt_core.spec import load_spec
 from softprompt_core.store import content, tags, versions
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import Store
+from softprompt_core.store.failures import in_brief
 from softprompt_core.store.versions import Version
 from softprompt_core.transfer.snapshot import Snapshot
 
@@ -195,8 +196,7 @@ def _main(to: Path) -> None:
         except SoftpromptError as error:
             _write_error(to / str(index), error)
         except Exception as error:  # a store that died meanwhile; the next version may be in reach again
-            first = masked((str(error).strip() or "no message").splitlines()[0])
-            _write_error(to / str(index), Unavailable(f"{type(error).__name__}: {first}", where=name, do="try again"))
+            _write_error(to / str(index), Unavailable(f"{type(error).__name__}: {in_brief(error)}", where=name, do="try again"))
 
 
 if __name__ == "__main__":

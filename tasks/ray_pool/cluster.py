@@ -13,7 +13,7 @@ from typing import Any
 
 from softprompt_core import settings
 from softprompt_core.errors import InvalidInput, Unavailable
-from softprompt_core.store.failures import first_line
+from softprompt_core.store.failures import in_brief
 
 _CONNECT_S = 10.0
 
@@ -35,24 +35,17 @@ def connected() -> Iterator[None]:
         return
     address = settings.current().ray_address
     try:
-        with redirect_stdout(sys.stderr), _shut_down():  # Ray prints to stdout until it has ended; that may be for JSON
-            with _signal_handler_kept():
-                _connect(address)
-            yield
+        with redirect_stdout(sys.stderr):  # Ray prints to stdout until it has ended; that may be for JSON
+            try:
+                with _signal_handler_kept():
+                    _connect(address)
+                yield
+            finally:
+                ray.shutdown()
     except (RayError, OSError) as error:
         where = f"RAY_ADDRESS {address}" if address else "Ray on this machine"
         do = "start the cluster, correct the address, or give its token in RAY_AUTH_TOKEN (docs/ray.md)"
-        raise Unavailable(f"Ray cannot be used: {first_line(error)}", where=where, do=do) from None
-
-
-@contextmanager
-def _shut_down() -> Iterator[None]:
-    import ray
-
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        raise Unavailable(f"Ray cannot be used: {in_brief(error)}", where=where, do=do) from None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from softprompt_core import settings
 from softprompt_core.errors import Unavailable
 from softprompt_core.store import processes
-from softprompt_core.store.failures import first_line
+from softprompt_core.store.failures import in_brief
 from tasks.ray_pool import cluster
 from tasks.ray_pool.worker import Driver, Item, Unfit, Worker, close_runs
 
@@ -116,7 +116,7 @@ class Pool:
             self._lose(actor, index, error)
             return
         except RayTaskError as error:  # of a result that cannot be pickled, for one
-            result = Unavailable(first_line(error.cause), where=self._items[index].label)
+            result = Unavailable(in_brief(error.cause), where=self._items[index].label)
         if isinstance(result, Unfit):
             self._unfit.append(result)
             self._limit -= 1
@@ -139,7 +139,7 @@ class Pool:
             _print(f"{label}: its worker died; it goes on from its last checkpoint")
             self._waiting.append(index)
             return
-        what = f"{TRIES} workers died over it, one after the other; the last: {first_line(error)}"
+        what = f"{TRIES} workers died over it, one after the other; the last: {in_brief(error)}"
         do = "look for the reason in the logs of Ray; often it is memory: give a task more, or make batches smaller"
         self._results[index] = Unavailable(what, where=label, do=do)
 

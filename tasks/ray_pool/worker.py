@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from urllib.parse import urlsplit
 from softprompt_core import settings
 from softprompt_core.errors import SoftpromptError, Unavailable
 from softprompt_core.fingerprint import library_fingerprint
-from softprompt_core.masking import masked
+from softprompt_core.masking import masked, print_traceback
 from softprompt_core.store import processes
 from softprompt_core.store.addresses import Addresses
+from softprompt_core.store.failures import in_brief
 
 _PREFIXES = ("SOFTPROMPT_", "MLFLOW_", "PREFECT_")
 _OTHERS = {"DO_NOT_TRACK", "TOKENIZERS_PARALLELISM"}
@@ -98,7 +98,7 @@ class Driver:
         for address in (addresses.tracking_uri, addresses.models_uri, self.environment["PREFECT_API_URL"]):
             local = address.startswith("sqlite") or urlsplit(address).hostname in ("127.0.0.1", "localhost", "::1")
             if local and host != self.host:
-                what = f"{settings.masked(address)} can only be used on {self.host}"
+                what = f"{masked(address)} can only be used on {self.host}"
                 do = "set MLFLOW_TRACKING_URI and PREFECT_API_URL to servers that every machine reaches"
                 raise Unfit(what, where=f"worker on {host}", do=do)
         if library_fingerprint() != self.library:
@@ -151,8 +151,8 @@ class Worker:
             except SoftpromptError as error:
                 return error
             except Exception as error:  # which perhaps only this process can read
-                print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-                return Unavailable(f"{type(error).__name__}: {error} (traceback on stderr)", where=item.label)
+                print_traceback(error)
+                return Unavailable(f"{type(error).__name__}: {in_brief(error)} (traceback on stderr)", where=item.label)
 
     def finish(self) -> int:
         """Deliver what Prefect's client sends in the background. Returns how many bases this process has loaded."""

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from softprompt_core.errors import Outcome, Unavailable
-from softprompt_core.settings import masked
+from softprompt_core.masking import masked
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import ANSWER_S, Store
 from softprompt_core.store.failures import is_transient, unavailable

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from softprompt_core.data.sources.parts import Part, plain_cells
 from softprompt_core.errors import InvalidInput, Unavailable
+from softprompt_core.json_files import link_or_copy
 from softprompt_core.spec.data import DataSource
 
 if TYPE_CHECKING:
@@ -54,15 +55,8 @@ def _with_plain_path(source: DataSource, scratch: str) -> DataSource:
     if not glob.has_magic(os.path.realpath(source.hub)):
         return source
     copy = os.path.join(scratch, "folder")
-    shutil.copytree(source.hub, copy, copy_function=_link_or_copy)
+    shutil.copytree(source.hub, copy, copy_function=link_or_copy)
     return source.model_copy(update={"hub": copy})
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
 
 
 def _commit(hub: str, revision: str | None) -> str | None:
