@@ -9,7 +9,7 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.prefect_server import is_unanswered, note_unanswered
+from flows.servers.prefect_server import is_unanswered, note_unanswered
 
 _reported: ContextVar[list[Any]] = ContextVar("reported")
 

@@ -12,12 +12,13 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows import own_server, stopping
+from flows import stopping
 from flows.final_states import call_flow, final_state, report
 from flows.late_runs import collapse_late_runs
 from flows.lifecycle import FAILURES, lifecycle
 from flows.notifying import notify
-from flows.prefect_server import await_server
+from flows.servers import own_server
+from flows.servers.prefect_server import await_server
 from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
 from softprompt_core.lifecycle.resolve import resolve
 from softprompt_core.lifecycle.result import LifecycleResult

@@ -16,8 +16,8 @@ from prefect.events.worker import EventsWorker
 from prefect.states import Completed
 
 from flows.final_states import call_flow, report
-from flows.prefect_server import await_server, server_answers
 from flows.results import current_flow_run, show_markdown
+from flows.servers.prefect_server import await_server, server_answers
 from softprompt_core.errors import Health
 from softprompt_core.operations.monitor import HealthResult, describe
 from softprompt_core.spec import load_spec, names_spec_file

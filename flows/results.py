@@ -18,7 +18,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.utilities.urls import url_for
 
-from flows.prefect_server import server_answers
+from flows.servers.prefect_server import server_answers
 from softprompt_core.errors import Outcome
 from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.lifecycle.tracking.flow_run import FlowRun

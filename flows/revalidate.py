@@ -11,8 +11,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.final_states import call_flow, report
-from flows.prefect_server import await_server
 from flows.results import current_flow_run, show_table
+from flows.servers.prefect_server import await_server
 from softprompt_core.errors import SoftpromptError, Validity
 from softprompt_core.operations.revalidate import Revalidation
 from softprompt_core.spec import BaseModelSpec, load_spec, names_spec_file, spec_files

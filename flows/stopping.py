@@ -17,7 +17,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-from flows import own_server
+from flows.servers import own_server
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 UNWINDING_S = 4.0

@@ -11,8 +11,8 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.final_states import call_flow, final_state, report
-from flows.prefect_server import await_server
 from flows.results import MLFLOW_RUN, current_flow_run, show_link, show_markdown
+from flows.servers.prefect_server import await_server
 from softprompt_core.errors import Outcome
 from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun

@@ -6,10 +6,10 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flows.findings import problem
+from flows.doctor.findings import problem
 from softprompt_core.errors import Outcome, Unavailable
 from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.lifecycle.run import outcome_of
@@ -30,6 +30,7 @@ PARAMETERS = st.sampled_from(
 TEXTS = st.text(string.ascii_letters + " .:", max_size=20)
 
 
+@settings(derandomize=True, deadline=None)
 @given(TEXTS, SCHEMES, NAMES, SECRETS, HOSTS, TEXTS)
 @example("", "postgresql", "u", "p/w", "host", "")
 @example("http://127.0.0.1:5000/api,", "https", "u", "p@w", "host", "")
@@ -40,11 +41,13 @@ def test_the_password_of_an_address_is_never_shown(
     assert password not in shown and shown.endswith(f"{host}/path {after}")
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.sampled_from(["http", "https", "git+https"]), PLAIN, HOSTS, st.sampled_from(["", ":", ":x-oauth-basic"]))
 def test_a_token_in_place_of_a_name_is_never_shown(scheme: str, token: str, host: str, password: str) -> None:
     assert masked(f"cannot clone {scheme}://{token}{password}@{host}/x") == f"cannot clone {scheme}://***@{host}/x"
 
 
+@settings(derandomize=True, deadline=None)
 @given(SCHEMES, HOSTS, PARAMETERS, PLAIN, st.sampled_from(["?", "?a=b&"]), st.sampled_from(["", "&c=d", "#part", " and more"]))
 def test_a_secret_parameter_is_never_shown(scheme: str, host: str, name: str, secret: str, before: str, after: str) -> None:
     assert masked(f"{scheme}://{host}/x{before}{name}={secret}{after}") == f"{scheme}://{host}/x{before}{name}=***{after}"
@@ -85,6 +88,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert masked(text) == text
 
 
+@settings(derandomize=True, deadline=None)
 @given(SECRETS)
 def test_no_text_of_an_error_shows_a_password(password: str) -> None:
     address = f"postgresql://me:{password}@db/x"

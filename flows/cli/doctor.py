@@ -49,8 +49,8 @@ def doctor(
 
     Exits 0 and says `ok` if there is nothing to look at, else 50.
     """
-    from flows import doctor as checks
     from flows.cli.output import print_json, print_table
+    from flows.doctor import checks
 
     findings = [*(checks.repair() if repair else []), *checks.examine()]
     if json:

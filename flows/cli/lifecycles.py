@@ -49,7 +49,7 @@ def conclude(
     """
     from flows import stopping
     from flows.cli import ci_reports
-    from flows.prefect_server import exit_if_unanswered
+    from flows.servers.prefect_server import exit_if_unanswered
     from softprompt_core.errors import SoftpromptError
     from softprompt_core.lifecycle.result import LifecycleResult, exit_code
 
@@ -127,8 +127,8 @@ def prefect_and_store() -> Iterator[None]:
     Raises:
         Unavailable: the store or a configured Prefect server does not answer, or Prefect's own server does not start in time.
     """
-    from flows import own_server
     from flows.environment import prepare_environment
+    from flows.servers import own_server
 
     prepare_environment()
     from softprompt_core.store.connection import Store

@@ -49,7 +49,7 @@ def sweep(
     from flows import stopping
     from flows.cli.ci_reports import require_writable
     from flows.cli.output import print_json
-    from flows.prefect_server import exit_if_unanswered
+    from flows.servers.prefect_server import exit_if_unanswered
     from softprompt_core.errors import SoftpromptError
     from softprompt_core.operations.sweep.choice import SweepResult
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from flows.orphans import unfinished_versions
+from flows.doctor.orphans import unfinished_versions
 from softprompt_core.decisions.replay import explain
 from softprompt_core.decisions.settle import settle
 from softprompt_core.errors import Outcome, Unavailable

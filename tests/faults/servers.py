@@ -53,7 +53,7 @@ class Servers:
             "HF_HUB_OFFLINE": "1",
         }
         # The environment is set before Prefect is imported.
-        modules = (*MODULES, "flows.lifecycle", "flows.doctor")
+        modules = (*MODULES, "flows.lifecycle", "flows.doctor.checks")
         self.forkserver = self._stack.enter_context(Forkserver({**os.environ, **self.environment}, modules))
         first: list[Service] = [self.prefect, self.s3, *([self.postgres] if self.postgres else [])]
         for service in first:

@@ -16,7 +16,7 @@ from tests.toy_task import write_toy
 
 ROOT = Path(__file__).parents[2]
 OWNER = """
-from flows import own_server
+from flows.servers import own_server
 own_server.start()
 print(own_server._server.pid, flush=True)
 input()
@@ -98,7 +98,7 @@ def left_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> psutil.Proce
 
 
 def test_a_server_that_an_earlier_release_left_is_named_and_ended(left_server: psutil.Process) -> None:
-    from flows.left_servers import end_left_servers, left_servers
+    from flows.doctor.left_servers import end_left_servers, left_servers
 
     (finding,) = left_servers()
     assert finding.status == "warning" and f"process {left_server.pid} " in finding.found and "--repair" in finding.do
@@ -111,7 +111,7 @@ def test_a_server_that_an_earlier_release_left_is_named_and_ended(left_server: p
 def test_servers_with_an_owner_or_of_another_home_are_nobody_elses(
     left_server: psutil.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.left_servers import end_left_servers
+    from flows.doctor.left_servers import end_left_servers
 
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "other"))
     code = "import time; time.sleep(300)"

@@ -102,7 +102,7 @@ def test_a_champion_moved_by_hand_is_told(fleet: Path, here: Run) -> None:
 
 
 def test_a_model_of_somebody_else_under_a_tasks_name_is_said_and_left_alone(empty_home: Path, here: Run, tmp_path: Path) -> None:
-    from flows import doctor
+    from flows.doctor import checks
 
     client = Store.connect().client
     client.create_registered_model("theirs", description="ours since 2020")
@@ -114,7 +114,7 @@ def test_a_model_of_somebody_else_under_a_tasks_name_is_said_and_left_alone(empt
         assert code == 0 and note in err, command
     code, _, err = here("status", "theirs")
     assert code == 40 and "was not made by this project" in err
-    assert [finding.found for finding in doctor._mlflow(Store.connect()) if finding.what == "models"] == [note]
+    assert [finding.found for finding in checks._mlflow(Store.connect()) if finding.what == "models"] == [note]
     before = client.get_registered_model("theirs")
     result = run_task(write_toy(tmp_path, "bundled", name="theirs"), force=True)
     assert result.outcome is Outcome.INVALID and "task theirs: MLflow has a registered model of this name" in result.reason

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -24,7 +25,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Service:
+class Service(ABC):
     """A server that keeps its files and its ``log`` in ``folder``, and its port over restarts.
 
     A context manager: it answers when ``with`` begins and has ended when that ends.
@@ -89,8 +90,9 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @abstractmethod
     def _command(self) -> list[str]:
-        raise NotImplementedError
+        """The command line that starts it."""
 
     def _environment(self) -> dict[str, str]:
         return {}
@@ -99,8 +101,9 @@ class Service:
         """Further arguments of Popen."""
         return {}
 
+    @abstractmethod
     def _answers(self) -> bool:
-        raise NotImplementedError
+        """Whether it is ready."""
 
     def _ending(self) -> signal.Signals:
         return signal.SIGTERM

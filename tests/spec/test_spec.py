@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from softprompt_core.errors import InvalidInput
-from softprompt_core.spec import PromptSpec, json_schema, load_spec, names_spec_file, parse_spec, spec_files
+from softprompt_core.spec import load_spec, names_spec_file, parse_spec, spec_files
 from softprompt_core.spec.gates import FACTS, metrics_of
+from tests.spec.example import GOOD, plain
 
-DEMO = Path(__file__).parents[2] / "deployments" / "demo"
-GOOD = """\
-name: toy
-base_model: bundled
-data:
-  source: {files: {train: rows.csv}}
-  input: "{text}"
-  target:
-    column: label
-    labels: {0: bad, 1: good}
-  slices: {long: "len(text) > 9"}
-gates:
-  - metric: accuracy
-    at_least: 0.8
-  - metric: accuracy
-    slice: long
-    at_least: 0.5
-"""
 # In YAML's own order: what a user wrote, what the mistake makes of it, the line of the mistake, and the words about it.
 MISTAKES = {
     "misspelt key": ("base_model: bundled", "base_modell: bundled", 2, r"unknown key `base_modell`; did you mean `base_model`\?"),
@@ -315,93 +295,6 @@ def test_a_folder_gives_its_specs_by_name_and_an_empty_one_is_refused(write: Cal
     assert [path.name for path in spec_files(tmp_path)] == ["a.yml", "b.yaml"]
     with pytest.raises(InvalidInput, match="no such folder"):
         spec_files(tmp_path / "nowhere")
-
-
-def plain(text: str) -> Any:
-    """As an editor sees the file: JSON has text keys only."""
-
-    def keys(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {str(k): keys(v) for k, v in value.items()}
-        return [keys(v) for v in value] if isinstance(value, list) else value
-
-    return keys(yaml.safe_load(text))
-
-
-@functools.cache
-def validator() -> jsonschema.Draft202012Validator:
-    jsonschema.Draft202012Validator.check_schema(json_schema())
-    return jsonschema.Draft202012Validator(json_schema())
-
-
-def schema_takes(value: Any) -> bool:
-    return validator().is_valid(value)
-
-
-@pytest.mark.parametrize("path", spec_files(DEMO), ids=lambda path: path.stem)
-def test_the_shipped_specs_are_right_and_the_json_schema_takes_them(path: Path) -> None:
-    assert isinstance(load_spec(path), PromptSpec)
-    assert schema_takes(plain(path.read_text(encoding="utf-8")))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {},
-        {"base_model": {"id": "org/model", "revision": "main", "dtype": "bfloat16"}},
-        {"prompt": {"length": 5, "init": "text", "text": "a start"}},
-        {"training": {"learning_rate": 0.1, "max_steps": "auto", "seeds": 3}},
-        {"schedule": {"cron": "0 3 * * 1"}},
-        {"schedule": None},
-        {"gates": []},
-        {"base_modell": "bundled"},
-        {"base_model": {"id": "x", "dtype": "int8"}},
-        {"base_model": 3},
-        {"prompt": {"length": 0}},
-        {"prompt": {"length": 1001}},
-        {"training": {"learning_rate": 0}},
-        {"training": {"learning_rate": "high"}},
-        {"gates": [{"at_least": 0.5}]},
-        {"gates": [{"metric": "accuracy", "at_leest": 0.5}]},
-        {"approval": "perhaps"},
-        {"name": "My Task"},
-        {"name": None},
-        {"data": {"input": "{text}"}},
-    ],
-    ids=str,
-)
-def test_the_json_schema_takes_what_the_loader_takes(change: dict[str, Any]) -> None:
-    value = plain(GOOD) | change
-    try:
-        parse_spec(value)
-        right = True
-    except InvalidInput:
-        right = False
-    assert schema_takes(value) is right
-
-
-@pytest.mark.parametrize("files", ["rows.csv", ["a.csv", "b.csv"], None, 3, [3]], ids=str)
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_the_json_schema_takes_a_file_or_a_list_of_files(split: str, files: Any) -> None:
-    value = plain(GOOD)
-    value["data"]["source"]["files"] = {"train": "rows.csv", split: files}
-    try:
-        parse_spec(value)
-        right = True
-    except InvalidInput:
-        right = False
-    assert schema_takes(value) is right
-
-
-def test_every_key_of_the_schema_is_explained() -> None:
-    schema = json_schema()
-    parts = {"PromptSpec": schema, **schema["$defs"]}
-    fields = {f"{name}.{key}": field for name, part in parts.items() for key, field in part["properties"].items()}
-    # A reference without words of its own takes those of the part that it names.
-    words = {
-        name: {**schema["$defs"].get(field.get("$ref", "").rpartition("/")[2], {}), **field} for name, field in fields.items()
-    }
-    assert not [name for name, field in words.items() if not field.get("description")]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import psutil
 
-from flows.findings import Finding, ok, warning
+from flows.doctor.findings import Finding, ok, warning
 from softprompt_core.settings import home
 
 _APPLICATION = "prefect.server.api.server:create_app"

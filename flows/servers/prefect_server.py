@@ -8,7 +8,7 @@ import time
 
 import httpx
 
-from flows import own_server
+from flows.servers import own_server
 from softprompt_core import settings
 
 _ANSWER_S = 8.0

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from flows import left_servers, orphans
-from flows.findings import Finding, ok, problem, warning
+from flows.doctor import left_servers, orphans
+from flows.doctor.findings import Finding, ok, problem, warning
 from softprompt_core import settings
 from softprompt_core.decisions.settle import settle
 from softprompt_core.errors import SoftpromptError

@@ -1,7 +1,7 @@
 """Prefect's server for one command, as a process that ends when its owner does, however that ends.
 
-``flows.own_server`` runs this file with a listening socket as its argument. Standard input is a pipe that only the owner holds
-open: reading it ends when the owner does, ``kill -9`` included.
+``flows.servers.own_server`` runs this file with a listening socket as its argument. Standard input is a pipe that only the owner
+holds open: reading it ends when the owner does, ``kill -9`` included.
 """
 
 import os

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from flows.findings import Finding, ok, warning
+from flows.doctor.findings import Finding, ok, warning
 from softprompt_core import settings
 from softprompt_core.decisions import settle
 from softprompt_core.store import metric_buffer, processes, registration, runs, tags, versions

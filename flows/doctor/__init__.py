@@ -1,0 +1,1 @@
+"""What `softprompt doctor` looks at, and what it repairs."""

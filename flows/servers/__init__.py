@@ -1,0 +1,1 @@
+"""Prefect's server: the one that is set, and the one that a command starts for itself."""
