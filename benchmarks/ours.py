@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from benchmarks.measure import Stopwatch
 from benchmarks.shapes import LABELS, Example, Recipe
@@ -23,11 +26,12 @@ _LABELS = LabelTree.from_ids(tuple((label,) for label in LABELS))
 
 
 def base_of(model: Any) -> BaseModel:
-    """A base around a model that was built here and has neither folder nor tokenizer."""
+    """A base around a model that was built here and has no folder; its tokens are the words "0", "1" …"""
     config = model.config
+    words = WordLevel({str(i): i for i in range(model.get_input_embeddings().weight.shape[0])}, unk_token="0")
     return BaseModel(
         model=model,
-        tokenizer=None,
+        tokenizer=PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), unk_token="0"),
         identity=BaseIdentity(
             id=type(model).__name__,
             revision=None,
