@@ -84,6 +84,11 @@ def _ask_with_log_in(address: str) -> httpx.Response:
     """A request that needs the log-in, as that for the server's health does not."""
     import httpx
 
+    return httpx.get(f"{address.rstrip('/')}/admin/version", headers=log_in_headers(), timeout=_ANSWER_S)
+
+
+def log_in_headers() -> dict[str, str]:
+    """What a request to the configured server needs. Raises ValueError where PREFECT_CLIENT_CUSTOM_HEADERS is no JSON."""
     chosen = settings.current()
     headers = {}
     if chosen.prefect_api_key is not None:
@@ -92,4 +97,4 @@ def _ask_with_log_in(address: str) -> httpx.Response:
         log_in = chosen.prefect_api_auth_string.get_secret_value().encode()
         headers["Authorization"] = f"Basic {base64.b64encode(log_in).decode()}"
     custom = json.loads(os.environ.get("PREFECT_CLIENT_CUSTOM_HEADERS") or "{}")
-    return httpx.get(f"{address.rstrip('/')}/admin/version", headers={**headers, **custom}, timeout=_ANSWER_S)
+    return {**headers, **custom}

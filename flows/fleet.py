@@ -20,9 +20,8 @@ from flows.notifying import notify
 from flows.servers import own_server
 from flows.servers.prefect_server import await_server
 from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
-from softprompt_core.lifecycle.resolve import resolve
 from softprompt_core.lifecycle.result import LifecycleResult
-from softprompt_core.lifecycle.run import find_unchanged, outcome_of, run_task
+from softprompt_core.lifecycle.run import outcome_of, run_if_unchanged, run_task
 from softprompt_core.lifecycle.steps import Steps
 from softprompt_core.spec import PromptSpec, load_spec, spec_files
 from softprompt_core.store.connection import Store
@@ -73,7 +72,7 @@ def run_all(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool 
             result: LifecycleResult | None = _failed(path.stem, outcome, reason, dry_run)
         else:
             files[spec.name] = path
-            result = None if store is None else _unchanged(spec, store, dry_run)
+            result = None if store is None else run_if_unchanged(spec, store=store, dry_run=dry_run)
         if result is None:
             specs[index] = spec
         else:
@@ -115,14 +114,6 @@ def _store() -> Store | None:
         return Store.connect()
     except SoftpromptError:
         return None  # each lifecycle meets the same error, and makes an outcome of it
-
-
-def _unchanged(spec: PromptSpec, store: Store, dry_run: bool) -> LifecycleResult | None:
-    try:
-        result = find_unchanged(resolve(spec), store)
-    except Exception:
-        return None  # likewise
-    return result and result.model_copy(update={"dry_run": dry_run})
 
 
 def _one_after_the_other(specs: list[PromptSpec], force: bool, dry_run: bool) -> list[LifecycleResult]:

@@ -12,8 +12,9 @@ from prefect.client.schemas.objects import State
 from flows.final_states import final_state, report
 from flows.late_runs import collapse_late_runs
 from flows.notifying import notify
-from flows.results import MLFLOW_RUN, current_flow_run, publish, show_link, show_markdown, state_name
+from flows.results import MLFLOW_RUN, current_flow_run, publish, show_link, show_markdown
 from flows.servers.prefect_server import await_server
+from flows.state_names import state_name
 from softprompt_core.errors import Outcome
 from softprompt_core.evaluation.results import EvaluationResults
 from softprompt_core.gates import Assessment

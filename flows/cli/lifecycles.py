@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from flows.stopping import Stopped
     from softprompt_core.lifecycle.result import LifecycleResult
+    from softprompt_core.store.connection import Store
 
 
 @dataclass(frozen=True)
@@ -118,21 +118,27 @@ def _task_name(spec: Path) -> str:
         return spec.stem
 
 
-@contextmanager
-def prefect_and_store() -> Iterator[None]:
-    """Make ready for flows in this process.
-
-    A store that does not answer is told at once, before Prefect is imported, which takes seconds.
+def start_prefect() -> Store:
+    """Make ready for flows in this process: the store and Prefect's server answer, and Prefect is imported.
 
     Raises:
         Unavailable: the store or a configured Prefect server does not answer, or Prefect's own server does not start in time.
     """
-    from flows.environment import prepare_environment
     from flows.servers import own_server
 
-    prepare_environment()
+    store = answering_store()
+    own_server.start(meanwhile=lambda: import_module("prefect"))
+    return store
+
+
+def answering_store() -> Store:
+    """The store, before Prefect is imported, which takes seconds.
+
+    Raises:
+        Unavailable: it or a configured Prefect server does not answer.
+    """
+    from flows.environment import prepare_environment
     from softprompt_core.store.connection import Store
 
-    Store.connect()
-    own_server.start(meanwhile=lambda: import_module("prefect"))
-    yield
+    prepare_environment()
+    return Store.connect()

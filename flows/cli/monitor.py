@@ -38,14 +38,14 @@ def monitor(
 
     Exits 0 for healthy, 21 for degraded, 31 for unknown; 40 and 50 as other commands do; with several tasks the largest.
     """
-    from flows.cli.lifecycles import prefect_and_store
+    from flows.cli.lifecycles import start_prefect
     from flows.cli.output import print_json
 
     files = [str(Path(pattern).expanduser().absolute()) for pattern in data or ()]
-    with prefect_and_store():
-        from flows.monitor import run_monitor
+    start_prefect()
+    from flows.monitor import run_monitor
 
-        results = run_monitor(targets, files, margin=margin, confidence=confidence, min_rows=min_rows)
+    results = run_monitor(targets, files, margin=margin, confidence=confidence, min_rows=min_rows)
     if json:
         print_json([result.model_dump(mode="json") for result in results])
     else:
@@ -81,7 +81,7 @@ def revalidate(
 
     Exits 0 when all hold, 21 when one fails, 31 when one cannot be tried; 40 and 50 as other commands do.
     """
-    from flows.cli.lifecycles import prefect_and_store
+    from flows.cli.lifecycles import start_prefect
     from flows.cli.output import print_json
     from softprompt_core.errors import InvalidInput
 
@@ -89,10 +89,10 @@ def revalidate(
         raise InvalidInput("a revision needs a base", where="--revision", do="name it with --base")
     if base is not None and Path(base).expanduser().is_dir():
         base = str(Path(base).expanduser().absolute())
-    with prefect_and_store():
-        from flows.revalidate import run_revalidation
+    start_prefect()
+    from flows.revalidate import run_revalidation
 
-        results = run_revalidation(targets or [], base, revision)
+    results = run_revalidation(targets or [], base, revision)
     if json:
         print_json([result.model_dump(mode="json") for result in results])
     elif not results:

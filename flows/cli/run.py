@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.lifecycles import Reports, conclude, prefect_and_store
+from flows.cli.lifecycles import Reports, answering_store, conclude, start_prefect
 from flows.cli.options import Cpus, DryRun, Force, GithubSummary, Gpus, Json, Junit, Ray, Strict, wants_ray
 
 if TYPE_CHECKING:
@@ -121,16 +121,23 @@ def demo(force: Force = False, json: Json = False) -> None:
 
 
 def _run_here(specs: Sequence[Path], *, force: bool, dry_run: bool = False, ray: bool = False) -> list[LifecycleResult]:
-    """Run the flows; a mistake in a single spec is found before Prefect starts."""
+    """Run the flows; a mistake in a single spec is found before Prefect starts, and so is that there is nothing to do."""
     from softprompt_core.spec import load_spec
 
     spec = load_spec(specs[0]) if len(specs) == 1 else None
-    with prefect_and_store():
-        from flows.fleet import run_fleet, run_one
+    if not force and not ray:
+        store = answering_store()
+        from flows.nothing_to_do import run_all_if_unchanged
 
-        if spec is not None:
-            return [run_one(spec, force=force, dry_run=dry_run, ray=ray)]
-        return run_fleet(list(specs), force=force, dry_run=dry_run, ray=ray)
+        results = run_all_if_unchanged(specs, store, dry_run=dry_run)
+        if results is not None:
+            return results
+    start_prefect()
+    from flows.fleet import run_fleet, run_one
+
+    if spec is not None:
+        return [run_one(spec, force=force, dry_run=dry_run, ray=ray)]
+    return run_fleet(list(specs), force=force, dry_run=dry_run, ray=ray)
 
 
 def _tasks(specs: Sequence[Path]) -> list[str]:

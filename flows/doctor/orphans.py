@@ -12,9 +12,9 @@ from softprompt_core.decisions import settle
 from softprompt_core.store import metric_buffer, processes, registration, runs, tags, versions
 from softprompt_core.store.addresses import Addresses
 from softprompt_core.store.connection import Store
+from softprompt_core.store.reading import StoredRun, moment
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
@@ -45,10 +45,10 @@ def unsent_metrics() -> Iterator[Finding]:
 def dead_runs(store: Store) -> Iterator[Finding]:
     """Runs whose process is gone, but those whose end is among the unsent metrics."""
     ended = {buffer.run_id for buffer in metric_buffer.buffers(store.addresses) if buffer.pending().ending}
-    dead = [run for run in runs.killed_runs(store) if run.info.run_id not in ended]
+    dead = [run for run in runs.killed_runs(store) if run.run_id not in ended]
     for run in dead:
-        process = processes.describe(run.data.tags.get(tags.PROCESS, ""))
-        message = f"{run.data.tags.get(tags.TASK, '?')} run {run.info.run_id} died: begun {_time(_moment(run.info.start_time))}"
+        process = processes.describe(run.tags.get(tags.PROCESS, ""))
+        message = f"{run.tags.get(tags.TASK, '?')} run {run.run_id} died: begun {_time(run.start_time)}"
         message += f", last sign {_time(_last_sign(store, run))}; {process}, is gone"
         do = f"run the task again, it goes on from its checkpoint; or {_REPAIR} ends the run as KILLED"
         yield warning("runs", message, do)
@@ -73,8 +73,8 @@ def unfinished_versions(store: Store) -> Iterator[Finding]:
             yield warning("registered", message, do)
         elif datetime.now(UTC) - version.created > _LONG:
             healthy = False
-            run = runs.find(store, version.run_id)
-            process = processes.describe(run.data.tags.get(tags.PROCESS, "") if run else "")
+            run = store.reader.run(version.run_id)
+            process = processes.describe(run.tags.get(tags.PROCESS, "") if run else "")
             message = f"{version.name} version {version.version} is undecided since {_time(version.created)}; its run is RUNNING"
             do = f"look after {process}; if it is gone, end the run {version.run_id} in MLflow, then {_REPAIR}"
             yield warning("registered", message, do)
@@ -146,15 +146,11 @@ def _last_heartbeat(client: SyncPrefectClient, run: FlowRun) -> datetime | None:
     return datetime.fromisoformat(events[0]["occurred"]) if events else None
 
 
-def _last_sign(store: Store, run: Run) -> datetime:
+def _last_sign(store: Store, run: StoredRun) -> datetime:
     """When the last metric of a run was measured; when it began, if it has none."""
-    name = min(run.data.metrics, default=None)
-    history = store.client.get_metric_history(run.info.run_id, name) if name else []
-    return _moment(max([metric.timestamp for metric in history], default=run.info.start_time))
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    name = min(store.client.get_run(run.run_id).data.metrics, default=None)
+    history = store.client.get_metric_history(run.run_id, name) if name else []
+    return max([moment(metric.timestamp) for metric in history], default=run.start_time)
 
 
 def _time(moment: datetime) -> str:

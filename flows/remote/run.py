@@ -17,7 +17,8 @@ from prefect.states import Cancelling
 from prefect.utilities.urls import url_for
 
 from flows.remote.server import Server, address
-from flows.results import mlflow_link, published, read_stands_for, read_state_name
+from flows.results import mlflow_link, published
+from flows.state_names import read_stands_for, read_state_name
 from softprompt_core.errors import InvalidInput, NoOutcome, Outcome
 from softprompt_core.lifecycle.result import LifecycleResult
 

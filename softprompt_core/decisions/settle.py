@@ -10,7 +10,7 @@ from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.lifecycle.decide import decide
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.spec import load_spec
-from softprompt_core.store import runs, tags, versions
+from softprompt_core.store import tags, versions
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import reconcile, recording
 from softprompt_core.store.metric_buffer import MetricBuffer
@@ -45,13 +45,13 @@ def why_undecided(store: Store, version: Version) -> str:
         return f"nothing was decided: {entry.reason}"
     if entry is not None and entry.status == "intent":
         return f"its {entry.action} was begun and not finished"
-    run, kept = runs.find(store, version.run_id), MetricBuffer(store.addresses, version.run_id).pending().ending
+    run, kept = store.reader.run(version.run_id), MetricBuffer(store.addresses, version.run_id).pending().ending
     if run is None:
         return f"its run {version.run_id} was deleted before a decision"
-    ended = (kept.tags if kept else run.data.tags).get(tags.OUTCOME)
-    if ended is None and run.info.status in ("RUNNING", "KILLED"):
+    ended = (kept.tags if kept else run.tags).get(tags.OUTCOME)
+    if ended is None and run.status in ("RUNNING", "KILLED"):
         return f"the process of its run {version.run_id} died between registration and decision"
-    ended = ended or run.info.status.lower()
+    ended = ended or run.status.lower()
     return f"its run {version.run_id} ended as {ended} between registration and decision"
 
 

@@ -85,9 +85,9 @@ def _claimed(store: Store, version: Version, flow_run: FlowRun | None) -> Tracke
     with decision_lock(store, version.name) as lock:
         reconciled(lock)  # a decision that broke off may be completed by it
         taken = tags.OUTCOME in versions.get(store, version.name, version.version).tags
-        if taken or not runs.has_ended(store, version.run_id) or runs.find(store, version.run_id) is None:
+        run = store.reader.run(version.run_id)
+        if taken or run is None or not runs.has_ended(store, version.run_id):
             return None
         lock.heartbeat("run open again")
-        run = runs.reopen(store, version.run_id, {tags.PREFECT_RUN: flow_run.id if flow_run else None})
-    experiment = str(run.info.experiment_id)
-    return TrackedRun(version.run_id, experiment, store.run_url(experiment, version.run_id))
+        runs.reopen(store, run, {tags.PREFECT_RUN: flow_run.id if flow_run else None})
+    return TrackedRun(run.run_id, run.experiment_id, store.run_url(run.experiment_id, run.run_id))

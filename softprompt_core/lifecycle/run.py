@@ -18,7 +18,7 @@ from softprompt_core.errors import Outcome, SoftpromptError
 from softprompt_core.gates import Assessment
 from softprompt_core.lifecycle.adopt import Begun, adopt, adoptable, left_undecided, settle_what_broke_off, withdraw_others
 from softprompt_core.lifecycle.champion import Champion, fetch_champion
-from softprompt_core.lifecycle.resolve import ResolvedTask
+from softprompt_core.lifecycle.resolve import ResolvedTask, resolve
 from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.lifecycle.steps import Steps
 from softprompt_core.lifecycle.tracking.descriptions import describe_run, describe_version, version_link
@@ -67,11 +67,7 @@ def run_task(
         spec = read_spec(spec)
         name = spec.name
         store = store or Store.connect()
-        versions.require_ours(store, name)
-        if not dry_run:
-            with suppress(Exception):  # what earlier runs could not tell MLflow is kept; an outage is noticed where it matters
-                flushing.flush_all(store)
-                settle_what_broke_off(store, name)
+        _settle(name, store, dry_run=dry_run)
         task = steps.resolve(spec)
         result = None if force else find_unchanged(task, store)
         if result is None:
@@ -100,14 +96,34 @@ def read_spec(spec: PromptSpec | Mapping[str, Any] | str | Path) -> PromptSpec:
     return parse_spec(dict(spec)) if isinstance(spec, Mapping) else load_spec(spec)
 
 
-def find_unchanged(task: ResolvedTask, store: Store) -> LifecycleResult | None:
+def run_if_unchanged(spec: PromptSpec, *, store: Store | None = None, dry_run: bool = False) -> LifecycleResult | None:
+    """What ``run_task`` ends in where there is nothing to do; None where it has to look at the task.
+
+    Needs neither torch nor, for a record in MLflow's own SQLite file, MLflow. Raises nothing: ``run_task`` meets the same errors.
+    """
+    began = time.monotonic()
+    try:
+        store = store or Store.connect()
+        _settle(spec.name, store, dry_run=dry_run)
+        result = find_unchanged(resolve(spec), store, tell=False)
+    except Exception:
+        return None
+    return result and result.model_copy(update=dict(seconds=round(time.monotonic() - began, 1), dry_run=dry_run))
+
+
+def find_unchanged(task: ResolvedTask, store: Store, *, tell: bool = True) -> LifecycleResult | None:
     """The result of a task that has nothing to do, which carries what was decided about the version that stands; None for a task
-    that a lifecycle must look at."""
+    that a lifecycle must look at.
+
+    Args:
+        tell: print what has changed since that version.
+    """
     last = versions.last_decided(store, task.name)
     if last is None or last.decision is None:  # a tag that somebody has changed is no decision
         return None
     if last.tags.get(tags.FINGERPRINT) != task.fingerprints.all:
-        print(f"{task.name}: {_what_changed(task, last)} since version {last.version}", file=sys.stderr, flush=True)
+        if tell:
+            print(f"{task.name}: {_what_changed(task, last)} since version {last.version}", file=sys.stderr, flush=True)
         return None
     decided = ", ".join(filter(None, (last.decision.value.replace("_", " "), last.tags.get(tags.WITHDRAWN))))
     return LifecycleResult(
@@ -129,6 +145,15 @@ def outcome_of(error: Exception, addresses: Addresses | None = None) -> tuple[Ou
     # A mistake of ours: nobody can act on it without the traceback.
     print_traceback(error)
     return Outcome.UNAVAILABLE, f"{type(error).__name__}: {in_brief(error)} (traceback on stderr)"
+
+
+def _settle(name: str, store: Store, *, dry_run: bool) -> None:
+    """Make sure that the task's name is free for it, and deliver and complete what earlier runs of any task left."""
+    versions.require_ours(store, name)
+    if not dry_run:
+        with suppress(Exception):  # what earlier runs could not tell MLflow is kept; an outage is noticed where it matters
+            flushing.flush_all(store)
+            settle_what_broke_off(store, name)
 
 
 def _what_changed(task: ResolvedTask, last: Version) -> str:

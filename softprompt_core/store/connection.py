@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +19,9 @@ from softprompt_core.masking import masked
 from softprompt_core.store.addresses import Addresses, is_database
 from softprompt_core.store.failures import in_brief, is_locked, is_transient, unavailable
 from softprompt_core.store.file_lock import locked
+from softprompt_core.store.reading import Reader
+from softprompt_core.store.reading.client import ClientReader
+from softprompt_core.store.reading.sqlite import SqliteReader
 from softprompt_core.store.retrying import AnsweredWithErrors, retrying
 
 if TYPE_CHECKING:
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SQLITE = "sqlite:///"
 ANSWER_S = 10.0  # a server that does not answer for so long counts as down
 
 _MLFLOW_SETTINGS = {
@@ -48,11 +54,23 @@ class Store:
 
     Attributes:
         addresses: where the record is.
-        client: an MLflow client of those addresses.
+        reader: reads models, versions and runs; of MLflow's own SQLite file without importing MLflow.
     """
 
-    def __init__(self, addresses: Addresses, client: MlflowClient) -> None:
-        self.addresses, self.client = addresses, client
+    def __init__(self, addresses: Addresses, client: MlflowClient | None = None) -> None:
+        """``client``: an MLflow client of those addresses; made when it is first needed by default."""
+        self.addresses = addresses
+        if client is not None:
+            self.client = client
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """An MLflow client of the addresses. Raises Unavailable as ``connect`` does."""
+        return _connected_client(self.addresses, ANSWER_S)
+
+    @cached_property
+    def reader(self) -> Reader:
+        return ClientReader(self.client)
 
     @classmethod
     def connect(cls, addresses: Addresses | None = None, answer_s: float = ANSWER_S) -> Store:
@@ -66,7 +84,15 @@ class Store:
             Unavailable: it does not answer in that time, cannot be written, or is of no kind that MLflow supports.
         """
         addresses = addresses or Addresses.from_settings()
-        return cls(addresses, _connected_client(addresses, answer_s))
+        settings.export()  # log-in and storage keys are read by MLflow itself
+        for name, value in _MLFLOW_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        reader = _sqlite_reader(addresses)
+        if reader is None:
+            return cls(addresses, _connected_client(addresses, answer_s))
+        store = cls(addresses)
+        store.reader = reader
+        return store
 
     @property
     def home(self) -> Path:
@@ -96,10 +122,25 @@ class Store:
         return f"{self.model_url(name)}/versions/{version}"
 
 
+def _sqlite_reader(addresses: Addresses) -> Reader | None:
+    """A reader of MLflow's SQLite file; None where the record is kept otherwise, or the file has other tables.
+
+    Raises:
+        Unavailable: the file cannot be read or written.
+    """
+    uri = addresses.tracking_uri
+    if not uri.startswith(_SQLITE) or "?" in uri or addresses.models_uri != uri:
+        return None
+    file = Path(uri.removeprefix(_SQLITE))
+    try:
+        _require_writable(file)
+        reader = SqliteReader(file)
+        return reader if reader.is_readable() else None
+    except (OSError, sqlite3.Error) as error:
+        raise _cannot_be_used(error, uri) from None
+
+
 def _connected_client(addresses: Addresses, answer_s: float) -> MlflowClient:
-    settings.export()  # log-in and storage keys are read by MLflow itself
-    for name, value in _MLFLOW_SETTINGS.items():
-        os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     # It prints a traceback of every error that it then raises.
@@ -133,9 +174,7 @@ def _probe_database(uri: str, answer_s: float) -> None:
     if url.get_backend_name() == "sqlite" and url.database:
         file = Path(url.database)
         file.parent.mkdir(parents=True, exist_ok=True)
-        for path in (file.parent, file):
-            if path.exists() and not os.access(path, os.W_OK):
-                raise PermissionError(f"{path} cannot be written")
+        _require_writable(file)
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
 
     def query() -> None:
@@ -144,6 +183,12 @@ def _probe_database(uri: str, answer_s: float) -> None:
             sqlalchemy.inspect(connection).get_table_names()
 
     _within(answer_s, query)
+
+
+def _require_writable(file: Path) -> None:
+    for path in (file.parent, file):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(f"{path} cannot be written")
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
@@ -165,19 +210,24 @@ def _unavailable_if_it_fails(uris: str, answer_s: float) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    where, do = f"MLflow at {masked(uris)}", _advice(uris)
     try:
         yield
     except TimeoutError:
-        raise Unavailable(f"no answer within {answer_s:.0f} s", where=where, do=do) from None
+        where = f"MLflow at {masked(uris)}"
+        raise Unavailable(f"no answer within {answer_s:.0f} s", where=where, do=_advice(uris)) from None
     except ImportError as error:
         do = 'for PostgreSQL write postgresql+psycopg:// and install its driver: pip install "softprompt-lifecycle[postgres]"'
-        raise Unavailable(f"a driver is missing: {error}", where=where, do=do) from None
+        raise Unavailable(f"a driver is missing: {error}", where=f"MLflow at {masked(uris)}", do=do) from None
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        if is_locked(error):
-            do = "wait for the process that writes to it, or end it; `fuser` on the file says which it is"
-            raise Unavailable("the database is locked by another process", where=where, do=do) from None
-        raise Unavailable(f"cannot be used: {in_brief(error)}", where=where, do=do) from None
+        raise _cannot_be_used(error, uris) from None
+
+
+def _cannot_be_used(error: Exception, uris: str) -> Unavailable:
+    where = f"MLflow at {masked(uris)}"
+    if is_locked(error):
+        do = "wait for the process that writes to it, or end it; `fuser` on the file says which it is"
+        return Unavailable("the database is locked by another process", where=where, do=do)
+    return Unavailable(f"cannot be used: {in_brief(error)}", where=where, do=_advice(uris))
 
 
 def _advice(uris: str) -> str:

@@ -21,7 +21,7 @@ _OUTAGE_TEXT = re.compile(
     re.IGNORECASE,
 )
 # By module, so that none has to be imported: MLflow over HTTP, its database, files in S3.
-_TRANSPORT_MODULES = ("requests", "urllib3", "sqlalchemy", "psycopg", "boto3", "botocore", "s3transfer")
+_TRANSPORT_MODULES = ("requests", "urllib3", "sqlalchemy", "sqlite3", "psycopg", "boto3", "botocore", "s3transfer")
 _DISK_FULL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN_CODES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 _DISK_FULL_TEXTS = ("no space left on device", "disk is full", "disk quota exceeded", "os error 28", "file too large")
@@ -31,6 +31,11 @@ _RUN_AGAIN = "then run the task again: what was trained is kept"
 def is_transient(error: BaseException) -> bool:
     """Whether MLflow, its database or its files did not answer or broke off, so that the same call may succeed later."""
     return not is_disk_full(error) and not _is_forbidden(error) and _is_from_mlflow(error)
+
+
+def is_answer(error: BaseException | None) -> bool:
+    """Whether MLflow's server answered, with an error."""
+    return any(kind.__name__ == "RestException" for kind in type(error).__mro__)  # by name: MLflow need not be imported
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -119,7 +124,7 @@ def _is_from_mlflow(error: BaseException) -> bool:
         code = getattr(cause, "error_code", None)
         kinds = type(cause).__mro__
         if isinstance(code, str):  # MLflow's own error is the most precise
-            if code != _NO_CODE or any(kind.__name__ == "RestException" for kind in kinds):
+            if code != _NO_CODE or is_answer(cause):
                 return code in _TRANSIENT_CODES
             if str(cause).startswith(_SEVERAL_FILES):
                 return bool(_OUTAGE_TEXT.search(str(cause)))

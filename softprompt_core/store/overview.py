@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from softprompt_core.errors import InvalidInput
 from softprompt_core.store import processes
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger.reconcile import TaskState, state_in
-from softprompt_core.store.paging import PAGE_SIZE, search_all
-from softprompt_core.store.runs import experiment_pages
+from softprompt_core.store.reading import PAGE_SIZE, StoredModel, StoredRun
 from softprompt_core.store.tags import (
     HEALTH,
     HEALTH_AT,
@@ -25,11 +23,6 @@ from softprompt_core.store.tags import (
     TASK,
 )
 from softprompt_core.store.versions import Version, list_versions
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-    from mlflow.entities.model_registry import RegisteredModel
-
 
 _NAMED = 5
 
@@ -76,7 +69,7 @@ def overview(store: Store) -> list[TaskOverview]:
 
     Of runs that decided nothing the newest thousand of each thousand tasks are looked at.
     """
-    models = {model.name: model for model in _models(store) if TASK in model.tags and model.name != LOCKS}
+    models = {model.name: model for model in store.reader.models() if TASK in model.tags and model.name != LOCKS}
     versions: dict[str, list[Version]] = {}
     for version in list_versions(store):
         versions.setdefault(version.name, []).append(version)
@@ -87,7 +80,7 @@ def overview(store: Store) -> list[TaskOverview]:
 
 def foreign_models(store: Store) -> list[str]:
     """Names of registered models that this project did not make: no task can have them."""
-    unknown = [model.name for model in _models(store) if TASK not in model.tags and model.name != LOCKS]
+    unknown = [model.name for model in store.reader.models() if TASK not in model.tags and model.name != LOCKS]
     ours = {version.name for version in list_versions(store)} if unknown else set()
     return [name for name in unknown if name not in ours]
 
@@ -101,7 +94,7 @@ def foreign_note(names: Sequence[str]) -> str | None:
 
 def health_notes(store: Store) -> dict[str, HealthNote]:
     """Task → last result of monitoring; tasks that were never monitored are left out."""
-    return {model.name: note for model in _models(store) if (note := health_note(model.tags)) is not None}
+    return {model.name: note for model in store.reader.models() if (note := health_note(model.tags)) is not None}
 
 
 def health_note(tags: Mapping[str, str]) -> HealthNote | None:
@@ -111,13 +104,7 @@ def health_note(tags: Mapping[str, str]) -> HealthNote | None:
     return HealthNote(tags[HEALTH], *(tags.get(key, "") for key in (HEALTH_REASON, HEALTH_VERSION, HEALTH_AT)))
 
 
-def _models(store: Store) -> list[RegisteredModel]:
-    return list(search_all(store.client.search_registered_models))
-
-
-def _task(
-    name: str, model: RegisteredModel | None, versions: Sequence[Version], unfinished: UnfinishedRun | None
-) -> TaskOverview:
+def _task(name: str, model: StoredModel | None, versions: Sequence[Version], unfinished: UnfinishedRun | None) -> TaskOverview:
     note = health_note(model.tags) if model is not None else None
     try:
         return TaskOverview(name, versions, state_in(model), note, unfinished)
@@ -128,21 +115,16 @@ def _task(
 def _unfinished(store: Store) -> dict[str, UnfinishedRun]:
     """The newest lifecycle run of each task that neither finished nor was tried again since."""
     newest: dict[str, UnfinishedRun] = {}
-    for experiments in experiment_pages(store):
-        runs = store.client.search_runs(
-            experiments, "attributes.status != 'FINISHED'", max_results=PAGE_SIZE, order_by=["attributes.start_time DESC"]
-        )
-        for run in runs:
-            tags = run.data.tags
+    for experiments in store.reader.experiment_pages():
+        for run in store.reader.runs(experiments, "!FINISHED", newest=PAGE_SIZE):
+            tags = run.tags
             if TASK in tags and KIND not in tags and "mlflow.parentRunId" not in tags:
                 newest.setdefault(tags[TASK], _unfinished_run(run))
     return newest
 
 
-def _unfinished_run(run: Run) -> UnfinishedRun:
-    tags, info = run.data.tags, run.info
-    outcome = tags.get(OUTCOME) or info.status.lower()
-    if info.status == "RUNNING" and processes.certainly_gone(tags.get(PROCESS, "")):
+def _unfinished_run(run: StoredRun) -> UnfinishedRun:
+    outcome = run.tags.get(OUTCOME) or run.status.lower()
+    if run.is_running and processes.certainly_gone(run.tags.get(PROCESS, "")):
         outcome = "killed"
-    at = datetime.fromtimestamp((info.end_time or info.start_time) / 1000, UTC)
-    return UnfinishedRun(info.run_id, str(info.experiment_id), outcome, at)
+    return UnfinishedRun(run.run_id, run.experiment_id, outcome, run.end_time or run.start_time)

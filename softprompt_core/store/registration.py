@@ -28,7 +28,7 @@ from softprompt_core.store.tags import (
     VERSION_TAG_LIMIT,
     shortened,
 )
-from softprompt_core.store.versions import ARTIFACT, Version, get, search
+from softprompt_core.store.versions import ARTIFACT, Version, get
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -168,11 +168,11 @@ class IncompleteVersion:
 def incomplete_versions(store: Store, name: str | None = None, of_run: str | None = None) -> list[IncompleteVersion]:
     """Versions of this project that nobody will finish: of runs that have ended or whose process is gone, and of ``of_run``."""
     return [
-        IncompleteVersion(version.name, int(version.version), version.run_id or "")
-        for version in search(store, name)
+        IncompleteVersion(version.name, version.version, version.run_id)
+        for version in store.reader.versions(name)
         # A version that somebody else made under the name of a task has none of these tags.
         if version.name != LOCKS and TASK in version.tags and STATUS not in version.tags
-        if version.run_id == of_run or has_ended(store, version.run_id or "")
+        if version.run_id == of_run or has_ended(store, version.run_id)
     ]
 
 

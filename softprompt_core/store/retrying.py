@@ -15,7 +15,7 @@ from tenacity import (
 )
 from tenacity.stop import stop_base
 
-from softprompt_core.store.failures import is_transient
+from softprompt_core.store.failures import is_answer, is_transient
 
 _MAX_ERROR_ANSWERS = 4
 
@@ -51,7 +51,6 @@ class AnsweredWithErrors(stop_base):
         self._answers = 0
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        from mlflow.exceptions import RestException
-
-        self._answers += retry_state.outcome is not None and isinstance(retry_state.outcome.exception(), RestException)
+        error = retry_state.outcome.exception() if retry_state.outcome is not None else None
+        self._answers += is_answer(error)
         return self._answers >= _MAX_ERROR_ANSWERS

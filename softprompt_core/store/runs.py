@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import getpass
 import signal
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from itertools import product
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from softprompt_core.errors import Outcome
 from softprompt_core.store import processes
 from softprompt_core.store.connection import Store
-from softprompt_core.store.failures import is_missing
 from softprompt_core.store.metric_buffer import Ending
-from softprompt_core.store.paging import pages, search_all
+from softprompt_core.store.reading import StoredRun
 from softprompt_core.store.tags import OUTCOME, PREFECT_RUN, PROCESS, RUN_TAG_LIMIT, TASK, shortened
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 T = TypeVar("T")
 
-_PREFECT_GRACE_S = 600
+_PREFECT_GRACE = timedelta(minutes=10)
 FINISHED, FAILED, KILLED = (Ending(status=status) for status in ("FINISHED", "FAILED", "KILLED"))
 _open: dict[str, tuple[Store, str]] = {}  # id of a run that this process has opened and not ended → its store, its task
 _DECIDED = {Outcome.PROMOTED, Outcome.UNCHANGED, Outcome.REJECTED, Outcome.AWAITING_APPROVAL}
@@ -67,15 +63,13 @@ def start_run(
     return run_id
 
 
-def reopen(store: Store, run_id: str, tags: Mapping[str, str | None]) -> Run:
+def reopen(store: Store, run: StoredRun, tags: Mapping[str, str | None]) -> None:
     """Let this process go on with a run that has ended. Tags that are None are left out."""
     stored = {PROCESS: processes.this_process(), **{key: value for key, value in tags.items() if value is not None}}
     for key, value in stored.items():
-        store.client.set_tag(run_id, key, shortened(value, RUN_TAG_LIMIT))
-    store.client.update_run(run_id, status="RUNNING")
-    run = store.client.get_run(run_id)
-    _open[run_id] = store, run.data.tags.get(TASK, "")
-    return run
+        store.client.set_tag(run.run_id, key, shortened(value, RUN_TAG_LIMIT))
+    store.client.update_run(run.run_id, status="RUNNING")
+    _open[run.run_id] = store, run.tags.get(TASK, "")
 
 
 def open_runs() -> dict[str, tuple[Store, str]]:
@@ -88,7 +82,8 @@ def end_killed_runs(store: Store, experiment_ids: list[str], dead: Collection[st
 
     Runs of other machines stay as they are, since nobody here can know, unless their process is among the ``dead``.
     """
-    killed = [run.info.run_id for run in _running(store, experiment_ids) if _process(run) in dead or _is_killed(run)]
+    running = store.reader.runs(experiment_ids, "RUNNING")
+    killed = [run.run_id for run in running if _process(run) in dead or _is_killed(run)]
     for run_id in killed:
         end(store, run_id, how)
     return killed
@@ -96,60 +91,40 @@ def end_killed_runs(store: Store, experiment_ids: list[str], dead: Collection[st
 
 def end_all_killed_runs(store: Store, dead: Collection[str] = (), how: Ending = KILLED) -> list[str]:
     """``end_killed_runs`` for every task."""
-    return [run_id for experiments in experiment_pages(store) for run_id in end_killed_runs(store, experiments, dead, how)]
+    pages = store.reader.experiment_pages()
+    return [run_id for experiments in pages for run_id in end_killed_runs(store, experiments, dead, how)]
 
 
-def experiment_pages(store: Store) -> Iterator[list[str]]:
-    """Ids of all tasks' experiments, a thousand at a time: databases take no query over any number of them."""
-    for page in pages(store.client.search_experiments, filter_string="name LIKE 'softprompt/%'"):
-        if page:
-            yield [str(experiment.experiment_id) for experiment in page]
-
-
-def killed_runs(store: Store) -> list[Run]:
+def killed_runs(store: Store) -> list[StoredRun]:
     """What is still RUNNING although its process is certainly gone, of all tasks. Runs of other machines are not among them."""
-    return [run for experiments in experiment_pages(store) for run in _running(store, experiments) if _is_killed(run)]
+    pages = store.reader.experiment_pages()
+    return [run for experiments in pages for run in store.reader.runs(experiments, "RUNNING") if _is_killed(run)]
 
 
-def _running(store: Store, experiments: list[str]) -> list[Run]:
-    return list(search_all(store.client.search_runs, experiments, "attributes.status = 'RUNNING'"))
+def _process(run: StoredRun) -> str:
+    return run.tags.get(PROCESS, "")
 
 
-def _process(run: Run) -> str:
-    return run.data.tags.get(PROCESS, "")
-
-
-def _is_killed(run: Run) -> bool:
-    return run.info.status == "RUNNING" and processes.certainly_gone(_process(run))
+def _is_killed(run: StoredRun) -> bool:
+    return run.is_running and processes.certainly_gone(_process(run))
 
 
 def finished_flow_runs(store: Store, flow_runs: Iterable[str]) -> set[str]:
     """Which of these Prefect flow runs have a run that is over: killed, its process certainly gone, or ended a while ago."""
     ids, finished = list(flow_runs), set()
-    for flow_run, experiments in product(ids, experiment_pages(store)) if ids else ():
-        for run in store.client.search_runs(experiments, f"tags.`{PREFECT_RUN}` = '{flow_run}'", max_results=10):
+    for flow_run, experiments in product(ids, store.reader.experiment_pages()) if ids else ():
+        for run in store.reader.tagged_runs(experiments, PREFECT_RUN, flow_run):
             # A lifecycle whose run has ended still reports to Prefect, and may wait for it.
-            ended = run.info.end_time is not None and time.time() - run.info.end_time / 1000 > _PREFECT_GRACE_S
-            if ended or run.info.status == "KILLED" or _is_killed(run):
+            ended = run.end_time is not None and datetime.now(UTC) - run.end_time > _PREFECT_GRACE
+            if ended or run.status == "KILLED" or _is_killed(run):
                 finished.add(flow_run)
     return finished
 
 
-def find(store: Store, run_id: str) -> Run | None:
-    """A run; None when there is none, or it was deleted."""
-    try:
-        run = store.client.get_run(run_id)
-    except Exception as error:
-        if not is_missing(error):
-            raise
-        return None
-    return run if run.info.lifecycle_stage == "active" else None
-
-
 def has_ended(store: Store, run_id: str) -> bool:
     """Whether nobody works on a run any more: it has ended or was deleted, or its process is certainly gone."""
-    run = find(store, run_id)
-    return run is None or run.info.status != "RUNNING" or _is_killed(run)
+    run = store.reader.run(run_id)
+    return run is None or not run.is_running or _is_killed(run)
 
 
 def finish(store: Store, run_id: str, outcome: Outcome, description: str) -> None:

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.store.connection import Store
 from softprompt_core.store.content import require_content
-from softprompt_core.store.failures import in_brief, is_disk_full, is_missing, is_transient
-from softprompt_core.store.paging import search_all
+from softprompt_core.store.failures import in_brief, is_disk_full, is_transient
+from softprompt_core.store.reading import StoredVersion
 from softprompt_core.store.tags import (
     APPROVAL_EXPIRES,
     CONTENT_FINGERPRINT,
@@ -25,9 +24,6 @@ from softprompt_core.store.tags import (
     STATUS,
     TASK,
 )
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 APPROVAL_TIME = timedelta(days=14)  # unless the spec names another one
 
@@ -80,19 +76,16 @@ def get(store: Store, name: str, version: int) -> Version:
         InvalidInput: there is no such version, or its registration was never finished.
     """
     where = f"{name} version {version}"
-    try:
-        stored = store.client.get_model_version(name, str(version))
-    except Exception as error:
-        if not is_missing(error):
-            raise
-        raise InvalidInput("no such version", where=where, do="see `softprompt registry list`") from None
+    stored = store.reader.version(name, version)
+    if stored is None:
+        raise InvalidInput("no such version", where=where, do="see `softprompt registry list`")
     if stored.tags.get(STATUS) != REGISTERED:
         raise InvalidInput(
             "was not registered by this project, or its registration broke off",
             where=where,
             do="run the task again, or name another version",
         )
-    return _version(stored, stored.aliases)
+    return _version(stored, stored.aliases or ())
 
 
 def list_versions(store: Store, name: str | None = None) -> list[Version]:
@@ -100,34 +93,24 @@ def list_versions(store: Store, name: str | None = None) -> list[Version]:
     if name is not None:
         aliases_of = {name: aliases(store, name)}
     else:
-        aliases_of = {model.name: aliases_in(model) for model in search_all(store.client.search_registered_models)}
+        aliases_of = {model.name: model.aliases for model in store.reader.models()}
     # Searching for versions leaves their aliases empty, so they are taken from the models.
     finished = (
-        _version(stored, [alias for alias, v in aliases_of[stored.name].items() if v == int(stored.version)])
-        for stored in search(store, name)
+        _version(stored, [alias for alias, v in aliases_of[stored.name].items() if v == stored.version])
+        for stored in store.reader.versions(name)
         if stored.name in aliases_of and stored.tags.get(STATUS) == REGISTERED
     )
     return sorted(finished, key=lambda v: (v.name, -v.version))
 
 
-def registered_model(store: Store, name: str) -> RegisteredModel | None:
-    """A task's registered model, with its tags and aliases; None when the task has none yet."""
-    try:
-        return store.client.get_registered_model(name)
-    except Exception as error:
-        if is_missing(error):
-            return None
-        raise
-
-
 def require_ours(store: Store, name: str) -> None:
     """Raise InvalidInput where MLflow has a registered model of the task's name, or a prompt, that this project did not make."""
-    model, kind = registered_model(store, name), "registered model"
+    model, kind = store.reader.model(name), "registered model"
     if model is None:
-        model, kind = _prompt(store, name), "prompt"
-        if model is None:
+        kind = "prompt"
+        if not store.reader.has_prompt(name):
             return
-    elif TASK in model.tags or any(STATUS in version.tags for version in search(store, name)):
+    elif TASK in model.tags or any(STATUS in version.tags for version in store.reader.versions(name)):
         return
     raise InvalidInput(
         f"MLflow has a {kind} of this name that was not made by this project, and is left alone",
@@ -136,26 +119,10 @@ def require_ours(store: Store, name: str) -> None:
     )
 
 
-def _prompt(store: Store, name: str) -> RegisteredModel | None:
-    """An entry of MLflow's prompt registry, which shares its names with models and which its client hides from those."""
-    inner = getattr(store.client, "_get_registry_client", None)  # no public name; without it the mistake is found later
-    try:
-        return inner().get_registered_model(name) if inner is not None else None
-    except Exception as error:
-        if is_missing(error):
-            return None
-        raise
-
-
-def aliases(store: Store, name: str) -> dict[str, int]:
+def aliases(store: Store, name: str) -> Mapping[str, int]:
     """Alias → version of one task; empty when the task has no model yet."""
-    model = registered_model(store, name)
-    return aliases_in(model) if model is not None else {}
-
-
-def aliases_in(model: RegisteredModel) -> dict[str, int]:
-    """Alias → version of a model that was read before."""
-    return {alias: int(version) for alias, version in model.aliases.items()}
+    model = store.reader.model(name)
+    return model.aliases if model is not None else {}
 
 
 def by_alias(store: Store, name: str, alias: str) -> Version | None:
@@ -267,23 +234,15 @@ def version_size_bytes(store: Store, name: str, version: int) -> int:
     return size(store.client.get_model_version_download_uri(name, str(version)))
 
 
-def search(store: Store, name: str | None) -> list[ModelVersion]:
-    """Versions of one model or of all as MLflow has them, unfinished ones and those of others included, without aliases."""
-    # A quote cannot stand in a task's name, and would end the filter early.
-    if name is not None and "'" in name:
-        return []
-    return list(search_all(store.client.search_model_versions, None if name is None else f"name = '{name}'"))
-
-
-def _version(stored: ModelVersion, aliases: Iterable[str]) -> Version:
+def _version(stored: StoredVersion, aliases: Iterable[str]) -> Version:
     return Version(
         name=stored.name,
-        version=int(stored.version),
-        run_id=stored.run_id or "",
-        created=datetime.fromtimestamp(stored.creation_timestamp / 1000, UTC),
-        tags=dict(stored.tags),
+        version=stored.version,
+        run_id=stored.run_id,
+        created=stored.created,
+        tags=stored.tags,
         aliases=tuple(sorted(aliases)),
-        description=stored.description or "",
+        description=stored.description,
     )
 
 

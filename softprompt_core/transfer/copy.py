@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from softprompt_core import gates, report
+from softprompt_core import gates
 from softprompt_core.decisions.reevaluate import Candidate, compare_with, log_again, rows_of
 from softprompt_core.errors import InvalidInput, Outcome
 from softprompt_core.evaluation.results import EvaluationResults
@@ -27,6 +27,7 @@ from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.lifecycle.tracking.descriptions import notes_on, usage, version_link
 from softprompt_core.lifecycle.tracking.gate_report import comparison_figure
 from softprompt_core.lifecycle.tracking.run import EXAMPLES_FILE, log_decision
+from softprompt_core.report.description import run_description, version_description
 from softprompt_core.serving import SPEC_FILE
 from softprompt_core.spec import PromptSpec, load_spec
 from softprompt_core.store import registration, run_contents, runs, tags, versions
@@ -236,12 +237,12 @@ class _Copy:
         """The words on version and run, after the decision; the run ends with it."""
         run = self._run_url(version)
         links = {"Run": f"[{version.run_id[:8]}]({run}), [gates]({run}/artifacts/gates/report.md)", **self._lineage()}
-        words = report.version_description(task=self.name, assessment=assessment, lineage=links, usage=usage(self.name))
+        words = version_description(task=self.name, assessment=assessment, lineage=links, usage=usage(self.name))
         ledger = reconcile.task_state(self.store, self.name).entries
         write_standing(self.store, self.name, version.version, ledger, words)
         decision = assessment.decision
         links = {"Version": version_link(self.store, version), **self._lineage()}
-        described = report.run_description(
+        described = run_description(
             task=self.name,
             outcome=decision.outcome,
             reason=decision.verdict,

@@ -48,7 +48,7 @@ def test_a_result_survives_json(outcome: Outcome | NoOutcome) -> None:
 @pytest.mark.parametrize("outcome", list(Outcome))
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_the_name_of_a_state_tells_the_outcome(outcome: Outcome, dry_run: bool) -> None:
-    from flows.results import read_state_name, state_name
+    from flows.state_names import read_state_name, state_name
 
     assert read_state_name(state_name(result("t", outcome, "", dry_run=dry_run))) == (outcome, dry_run)
     assert read_state_name("Completed") == read_state_name(None) == (None, False)
@@ -65,7 +65,7 @@ def test_the_name_of_a_state_tells_the_outcome(outcome: Outcome, dry_run: bool) 
 def test_unchanged_is_what_the_version_is_that_it_stands_for(
     decision: Outcome, code: int, strict: int, part: str, mark: str, label: str
 ) -> None:
-    from flows.results import read_stands_for, read_state_name, state_name
+    from flows.state_names import read_stands_for, read_state_name, state_name
 
     ended = result("t", Outcome.UNCHANGED, "as before", stands_for=decision, version=2)
     assert (exit_code([ended]), exit_code([ended], strict=True), ended.label) == (code, strict, label)

@@ -7,8 +7,7 @@ from pathlib import Path
 from softprompt_core.errors import Outcome
 from softprompt_core.evaluation.results import EvaluationResults
 from softprompt_core.gates import Assessment, Decision, GateResult, Policy, assess
-from softprompt_core.report import run_description, version_description
-from softprompt_core.report.description import RUN_LIMIT, VERSION_LIMIT
+from softprompt_core.report.description import RUN_LIMIT, VERSION_LIMIT, run_description, version_description
 from tests.report.assessments import CANDIDATE, assessment_of
 
 STORED = Path(__file__).parents[1]

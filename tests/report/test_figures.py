@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from softprompt_core.data.report import WORD_BINS, DataReport, SplitReport
 from softprompt_core.evaluation import Predictions, confusion
-from softprompt_core.report import comparison, confusion_matrix, data_overview, gate_figure, learning_curve, png
+from softprompt_core.report.figures import comparison, confusion_matrix, data_overview, learning_curve, png
+from softprompt_core.report.gate_figure import gate_figure
 from tests.report.assessments import CANDIDATE, answers, assessment_of
 
 
@@ -92,9 +93,9 @@ def test_nothing_to_draw_is_an_empty_figure(figure: Figure) -> None:
 def test_figures_need_neither_pyplot_nor_a_display() -> None:
     code = """
 import sys
-import softprompt_core.report
+from softprompt_core.report import figures
 assert "matplotlib" not in sys.modules
-assert softprompt_core.report.png(softprompt_core.report.learning_curve([{"step": 1, "loss": 1.0}]))
+assert figures.png(figures.learning_curve([{"step": 1, "loss": 1.0}]))
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

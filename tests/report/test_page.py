@@ -14,7 +14,9 @@ from softprompt_core.evaluation import Predictions
 from softprompt_core.evaluation.changes import changed_answers
 from softprompt_core.evaluation.results import SeedScore
 from softprompt_core.gates import Assessment, Decision, GateResult
-from softprompt_core.report import NearTokens, PageDetails, gate_figure, gate_page, learning_curve, png, result_sentence
+from softprompt_core.report.figures import learning_curve, png
+from softprompt_core.report.gate_figure import gate_figure
+from softprompt_core.report.page import NearTokens, PageDetails, gate_page, result_sentence
 from tests.report.assessments import CANDIDATE, CHAMPION, answers, assessment_of
 
 EVIL = "<script>alert('x')</script> & \"quoted\" <b>|</b>"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from softprompt_core.report import SweepDots, sweep_figure
+from softprompt_core.report.sweep_figure import SweepDots, sweep_figure
 
 
 def dots(grid: dict[str, list[Any]]) -> list[SweepDots]:

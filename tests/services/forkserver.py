@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -21,6 +22,9 @@ from typing import Any
 def run_command(request: dict[str, Any]) -> None:
     folder = Path(request["folder"])
     os.setsid()
+    # Ignored where the tests were started by `nohup` or in the background; commands leave that so.
+    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(which, signal.default_int_handler if which == signal.SIGINT else signal.SIG_DFL)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(request["environment"])

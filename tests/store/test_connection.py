@@ -126,7 +126,7 @@ def test_what_cannot_be_written_is_told_with_its_place_and_not_tried_again(tmp_p
 
 def test_a_home_that_cannot_hold_locks_is_unavailable(sqlite_addresses):
     with pytest.raises(Unavailable, match="cannot lock"):
-        Store.connect(Addresses(sqlite_addresses.tracking_uri, None, None, Path("/dev/null/home")))
+        _ = Store.connect(Addresses(sqlite_addresses.tracking_uri, None, None, Path("/dev/null/home"))).client
 
 
 def test_processes_that_start_together_on_a_fresh_home_all_connect(tmp_path, race):

@@ -57,7 +57,7 @@ def show(
     from softprompt_core.store.ledger import reconcile
 
     store = Store.connect()
-    model = versions.registered_model(store, name)
+    model = store.reader.model(name)
     note = overview.health_note(model.tags) if model is not None else None
     shown = versions.get(store, name, version) if version is not None else _champion_or_newest(store, name)
     facts: dict[str, Any] = dict(
@@ -217,12 +217,8 @@ def _describe(entry: Entry) -> str:
 
 
 def _run_url(store: Store, run_id: str) -> str | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return store.run_url(store.client.get_run(run_id).info.experiment_id, run_id) if run_id else None
-    except MlflowException:  # somebody deleted the run for good
-        return None
+    run = store.reader.run(run_id) if run_id else None
+    return store.run_url(run.experiment_id, run_id) if run is not None else None  # somebody may have deleted it
 
 
 def _champion_or_newest(store: Store, name: str) -> Version:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from softprompt_core import report
 from softprompt_core.errors import Outcome
 from softprompt_core.gates import Assessment
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 from softprompt_core.lifecycle.tracking.gate_report import PAGE_FILE
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
+from softprompt_core.report.description import run_description, version_description
 from softprompt_core.store.connection import Store
 from softprompt_core.store.versions import Version
 
@@ -25,7 +25,7 @@ def describe_run(
     """Markdown for a lifecycle's run: the verdict first."""
     links = {"Version": version_link} if version_link else {}
     links |= lineage_lines(task, flow_run)
-    return report.run_description(
+    return run_description(
         task=task.name,
         outcome=outcome,
         reason=reason,
@@ -39,7 +39,7 @@ def describe_run(
 def describe_version(task: ResolvedTask, assessment: Assessment, run: TrackedRun, flow_run: FlowRun | None = None) -> str:
     """Markdown for a version: a plain sentence first, because MLflow's version list shows raw markdown."""
     links = {"Run": f"[{run.id[:8]}]({run.url}), [gate report]({run.url}/artifacts/{PAGE_FILE})"}
-    return report.version_description(
+    return version_description(
         task=task.name,
         assessment=assessment,
         changes=assessment.change_lines,

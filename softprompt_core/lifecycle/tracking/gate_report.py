@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from softprompt_core import report
 from softprompt_core.gates import Assessment
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import TrainedSeed
-from softprompt_core.report import NearTokens, PageDetails
+from softprompt_core.report.figures import learning_curve, png
+from softprompt_core.report.gate_figure import gate_figure
+from softprompt_core.report.page import NearTokens, PageDetails, gate_page
 from softprompt_core.spec import PromptSpec
 from softprompt_core.store import run_contents
 from softprompt_core.store.connection import Store
@@ -39,12 +40,12 @@ def log_gate_report(
     """Write the page and the figure."""
     decision, prompt = assessment.decision, task.spec.prompt
     title = f"{task.name} version {origin.version}: {decision.outcome.value.replace('_', ' ')}. {decision.verdict}"
-    figure = report.png(comparison_figure(task.spec, assessment, title))
+    figure = png(comparison_figure(task.spec, assessment, title))
     details = PageDetails(
         task=task.name,
         version=origin.version,
         comparison_png=figure,
-        curve_png=report.png(curve_figure(origin.seed, validation_metric(task.spec))),
+        curve_png=png(curve_figure(origin.seed, validation_metric(task.spec))),
         tokens=_nearest_tokens(task, origin.seed),
         notes=notes,
         links=_links(task, store, assessment, origin),
@@ -55,7 +56,7 @@ def log_gate_report(
             "Prompt": f"{prompt.length} vectors, started from {prompt.init}, seed {origin.seed.seed}",
         },
     )
-    run_contents.log_text(store, origin.run.id, report.gate_page(assessment, details), PAGE_FILE)
+    run_contents.log_text(store, origin.run.id, gate_page(assessment, details), PAGE_FILE)
     run_contents.log_bytes(store, origin.run.id, figure, "gates/report.png")
 
 
@@ -67,14 +68,14 @@ def comparison_figure(spec: PromptSpec, assessment: Assessment, title: str = "")
         for gate in spec.gates
         if gate.versus == reference and gate.metric == metric and gate.slice is None
     ]
-    return report.gate_figure(assessment, title=title, required=max(demands, default=None))
+    return gate_figure(assessment, title=title, required=max(demands, default=None))
 
 
 def curve_figure(seed: TrainedSeed, metric: str) -> Figure:
     """The learning curve of one seed; ``metric`` names the validation metric."""
     record = seed.read_record()
     history = [{key: float("nan") if value is None else value for key, value in entry.items()} for entry in record["history"]]
-    return report.learning_curve(history, metric=metric, best_step=record["best_step"])
+    return learning_curve(history, metric=metric, best_step=record["best_step"])
 
 
 def validation_metric(spec: PromptSpec) -> str:

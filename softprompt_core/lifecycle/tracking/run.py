@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from softprompt_core import report
 from softprompt_core.data import report_markdown, row_hashes
 from softprompt_core.evaluation import confusion
 from softprompt_core.evaluation.results import DECISION_FILE, EVIDENCE_FILE
@@ -17,6 +16,7 @@ from softprompt_core.lifecycle.register import lineage, spec_yaml
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.tracking.flow_run import FlowRun
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
+from softprompt_core.report import figures
 from softprompt_core.spec import PromptSpec
 from softprompt_core.store import flushing, run_contents, runs, tags
 from softprompt_core.store.connection import Store
@@ -85,7 +85,7 @@ def log_data(store: Store, run_id: str, data: DataReport) -> None:
     """The data report as text, JSON and figure."""
     run_contents.log_text(store, run_id, report_markdown(data), "data/report.md")
     run_contents.log_json(store, run_id, data.model_dump(mode="json"), DATA_REPORT_FILE)
-    run_contents.log_figure(store, run_id, report.data_overview(data.model_dump(mode="json")), "data/overview.png")
+    run_contents.log_figure(store, run_id, figures.data_overview(data.model_dump(mode="json")), "data/overview.png")
 
 
 def log_evaluation(task: ResolvedTask, store: Store, run_id: str, assessment: Assessment) -> None:
@@ -100,9 +100,9 @@ def log_evaluation(task: ResolvedTask, store: Store, run_id: str, assessment: As
     run_contents.log_table(store, run_id, _examples_table(task, assessment), EXAMPLES_FILE)
     log_decision(store, run_id, assessment)
     candidate = assessment.results.candidate
-    run_contents.log_figure(store, run_id, report.comparison(assessment), "evaluation/comparison.png")
+    run_contents.log_figure(store, run_id, figures.comparison(assessment), "evaluation/comparison.png")
     if candidate.labels:
-        run_contents.log_figure(store, run_id, report.confusion_matrix(confusion(candidate)), "evaluation/confusion.png")
+        run_contents.log_figure(store, run_id, figures.confusion_matrix(confusion(candidate)), "evaluation/confusion.png")
     if assessment.compared_with is not None:
         store.client.set_tag(run_id, tags.COMPARED_WITH, str(assessment.compared_with))
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from softprompt_core import report
 from softprompt_core.errors import Outcome
 from softprompt_core.fingerprint import file_digest, fingerprint, library_fingerprint
 from softprompt_core.lifecycle.register import git_commit, lineage
@@ -23,6 +22,7 @@ from softprompt_core.lifecycle.trained import best_seed
 from softprompt_core.markdown import markdown_table, number
 from softprompt_core.operations.sweep.choice import PointResult, SweepResult, advice, in_order, mark
 from softprompt_core.operations.sweep.points import SweepPoint, TrainedPoint, axes
+from softprompt_core.report.sweep_figure import SweepDots, sweep_figure
 from softprompt_core.spec import to_yaml
 from softprompt_core.spec.grid import as_text, nested
 from softprompt_core.store import run_contents, runs, tags
@@ -94,10 +94,10 @@ def close_sweep(store: Store, run: TrackedRun, result: SweepResult, points: Sequ
     """Table, figure, description and the best values on the sweep's run; FINISHED, or FAILED when every point diverged."""
     run_contents.log_table(store, run.id, table(result), "sweep/points.json")
     dots = [
-        report.SweepDots(point.settings, point.seeds, point.metric or 0.0, point.error, mark(result, index))
+        SweepDots(point.settings, point.seeds, point.metric or 0.0, point.error, mark(result, index))
         for index, point in enumerate(result.points)
     ]
-    run_contents.log_figure(store, run.id, report.sweep_figure(axes(points), dots, metric=result.metric), "sweep/points.png")
+    run_contents.log_figure(store, run.id, sweep_figure(axes(points), dots, metric=result.metric), "sweep/points.png")
     counts: dict[str, float | None] = {"sweep/points": len(result.points)}
     counts["sweep/diverged_points"] = sum(not point.seeds for point in result.points)
     if result.best is None:

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from softprompt_core.errors import InvalidInput
 from softprompt_core.store.connection import Store
 from softprompt_core.store.tags import LEDGER_PREFIX, MODEL_TAG_LIMIT, shortened
-from softprompt_core.store.versions import registered_model
 
 Action = Literal["promote", "approve", "rollback", "moved by hand", "reject", "await", "withdraw", "prune"]
 Status = Literal["intent", "completed", "superseded"]
@@ -93,7 +92,7 @@ def history(store: Store, name: str) -> list[Entry]:
     Raises:
         InvalidInput: somebody has changed an entry so that it cannot be read.
     """
-    model = registered_model(store, name)
+    model = store.reader.model(name)
     return read(name, model.tags) if model is not None else []
 
 

@@ -24,18 +24,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from softprompt_core.errors import Unavailable
 from softprompt_core.store import processes
 from softprompt_core.store.connection import Store
 from softprompt_core.store.file_lock import locked
-from softprompt_core.store.paging import search_all
+from softprompt_core.store.reading import StoredVersion
 from softprompt_core.store.retrying import retrying
 from softprompt_core.store.tags import BEAT, LOCKS, NONCE, OWNER, TASK
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
 
 T = TypeVar("T")
 
@@ -77,7 +74,7 @@ class DecisionLock:
         self.store, self.task = store, task
         self._times, self._owner = times, owner or processes.this_process()
         self._nonce = secrets.token_hex(8)
-        self._ticket: str | None = None
+        self._ticket: int | None = None
         self._beats = 0
         self._last_beat = time.monotonic()
 
@@ -92,7 +89,7 @@ class DecisionLock:
         assert self._ticket is not None
         self._beats, self._last_beat = self._beats + 1, time.monotonic()
         try:
-            _writer(self.store).set_model_version_tag(LOCKS, self._ticket, BEAT, str(self._beats))
+            _writer(self.store).set_model_version_tag(LOCKS, str(self._ticket), BEAT, str(self._beats))
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -109,8 +106,8 @@ class DecisionLock:
             Unavailable: a process that is alive has held the lock for ``patience_s``.
         """
         self._draw()
-        began, holder = time.monotonic(), ""
-        last_beats: dict[str, tuple[str, float]] = {}  # ticket → its heartbeat, and when we first saw that one
+        began, holder = time.monotonic(), 0  # numbers begin at 1
+        last_beats: dict[int, tuple[str, float]] = {}  # ticket → its heartbeat, and when we first saw that one
         while ahead := self._tickets_ahead():
             if ahead[0].version != holder:
                 began, holder = time.monotonic(), ahead[0].version
@@ -162,7 +159,7 @@ class DecisionLock:
 
         tags = {TASK: self.task, OWNER: self._owner, NONCE: self._nonce, BEAT: "0"}
 
-        def create() -> ModelVersion:
+        def create() -> object:
             # A version must have a source, though nothing ever reads this one; servers refuse local paths and web addresses.
             return self.store.client.create_model_version(LOCKS, "s3://softprompt-ticket/none", tags=tags)
 
@@ -176,7 +173,7 @@ class DecisionLock:
                 self.store.client.create_registered_model(LOCKS, description=_DESCRIPTION)
             _retry_collisions(create)
 
-    def _tickets_ahead(self) -> list[ModelVersion]:
+    def _tickets_ahead(self) -> list[StoredVersion]:
         queue = self._queue()
         own = self._own(queue)
         if not own:
@@ -184,10 +181,10 @@ class DecisionLock:
         self._ticket = own[0].version
         return queue[: queue.index(own[0])]
 
-    def _queue(self) -> list[ModelVersion]:
+    def _queue(self) -> list[StoredVersion]:
         return [ticket for ticket in tickets(self.store) if ticket.tags.get(TASK) == self.task]
 
-    def _own(self, queue: list[ModelVersion]) -> list[ModelVersion]:
+    def _own(self, queue: list[StoredVersion]) -> list[StoredVersion]:
         # A request that was sent twice has drawn two.
         return [ticket for ticket in queue if ticket.tags.get(NONCE) == self._nonce]
 
@@ -227,10 +224,9 @@ def comparing_turn(store: Store, task: str) -> Iterator[None]:
         lock.release()
 
 
-def tickets(store: Store) -> list[ModelVersion]:
+def tickets(store: Store) -> list[StoredVersion]:
     """All tickets that were not given back, in the order in which they were drawn."""
-    results = search_all(store.client.search_model_versions, f"name = '{LOCKS}'")
-    return sorted(results, key=lambda ticket: int(ticket.version))
+    return sorted(store.reader.versions(LOCKS), key=lambda ticket: ticket.version)
 
 
 def clear_dead_tickets(store: Store) -> list[str]:
@@ -241,13 +237,13 @@ def clear_dead_tickets(store: Store) -> list[str]:
     return [ticket.tags.get(TASK, "?") for ticket in dead]
 
 
-def _is_dead(ticket: ModelVersion) -> bool:
+def _is_dead(ticket: StoredVersion) -> bool:
     return processes.certainly_gone(ticket.tags.get(OWNER, ""))
 
 
-def _delete(store: Store, ticket: ModelVersion) -> None:
+def _delete(store: Store, ticket: StoredVersion) -> None:
     with _ignored("RESOURCE_DOES_NOT_EXIST"):
-        _retry_collisions(lambda: _writer(store).delete_model_version(LOCKS, ticket.version))
+        _retry_collisions(lambda: _writer(store).delete_model_version(LOCKS, str(ticket.version)))
 
 
 def _writer(store: Store) -> Any:

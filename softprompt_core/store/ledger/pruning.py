@@ -13,7 +13,7 @@ from softprompt_core.store.ledger.moves import mark_completed
 from softprompt_core.store.ledger.reconcile import reconciled
 from softprompt_core.store.ledger.recording import require_name, require_reason
 from softprompt_core.store.tags import OUTCOME
-from softprompt_core.store.versions import Version, list_versions, registered_model
+from softprompt_core.store.versions import Version, list_versions
 
 
 def prunable(store: Store, name: str, keep: int) -> list[Version]:
@@ -25,7 +25,7 @@ def prunable(store: Store, name: str, keep: int) -> list[Version]:
     """
     if keep < 0:
         raise InvalidInput("cannot keep fewer than 0 versions", where=f"--keep {keep}", do="name how many of the newest to keep")
-    if registered_model(store, name) is None:
+    if store.reader.model(name) is None:
         raise InvalidInput(
             "no version is registered under this name", where=name, do="`softprompt registry list` shows the tasks"
         )

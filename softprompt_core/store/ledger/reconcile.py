@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger.entries import MOVES, NO_EVIDENCE, Action, Entry, EvidenceRef, new_key, read, write
@@ -19,11 +19,9 @@ from softprompt_core.store.ledger.moves import (
     version_text,
 )
 from softprompt_core.store.ledger.standing import disagrees, write_standing
+from softprompt_core.store.reading import StoredModel
 from softprompt_core.store.tags import CHAMPION
-from softprompt_core.store.versions import Version, aliases_in, list_versions, registered_model
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import RegisteredModel
+from softprompt_core.store.versions import Version, list_versions
 
 
 @dataclass(frozen=True)
@@ -81,12 +79,12 @@ def task_state(store: Store, name: str) -> TaskState:
     Raises:
         InvalidInput: as ``history``.
     """
-    return state_in(registered_model(store, name))
+    return state_in(store.reader.model(name))
 
 
-def state_in(model: RegisteredModel | None) -> TaskState:
+def state_in(model: StoredModel | None) -> TaskState:
     """``task_state`` of a model that was read before."""
-    return TaskState((), {}) if model is None else TaskState(tuple(read(model.name, model.tags)), aliases_in(model))
+    return TaskState((), {}) if model is None else TaskState(tuple(read(model.name, model.tags)), model.aliases)
 
 
 def repair(store: Store, name: str) -> list[Entry]:
