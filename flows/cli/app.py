@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from flows.cli import config, deploy, doctor, gates, monitor, registry, run, status, sweep
+from flows.cli import check, config, deploy, doctor, gates, init, monitor, registry, run, status, sweep
 
 if TYPE_CHECKING:
     from softprompt_core.errors import SoftpromptError
@@ -22,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run.demo)
+app.command()(init.init)
+app.command()(check.check)
 app.command()(run.run)
 app.command()(run.fleet)
 app.command()(sweep.sweep)

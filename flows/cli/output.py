@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +35,17 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: s
         table.add_row(*(Text(cell) for cell in row))  # Text: brackets in a user's words are no markup
     # Where there is no terminal, as in a CI log, rich would cut the cells to fit 80 characters.
     Console(width=None if sys.stdout.isatty() else _LOG_WIDTH).print(table)
+
+
+def write_page(file: Path, page: str) -> None:
+    """Raises InvalidInput where the file cannot be written."""
+    from softprompt_core.errors import InvalidInput
+
+    try:
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        do = "name a file in a folder that is there"
+        raise InvalidInput(f"cannot be written: {error.strerror}", where=str(file), do=do) from None
 
 
 def print_links(task: str, *urls: str | None) -> None:

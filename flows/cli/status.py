@@ -56,17 +56,12 @@ def status(
 
 
 def _write(file: Path, tasks: list[TaskStatus], record: str, now: datetime) -> None:
-    from softprompt_core.errors import InvalidInput
+    from flows.cli.output import write_page
     from softprompt_core.report.fleet_page import fleet_page
 
     in_order = sorted(tasks, key=lambda task: (not task.attention, task.task))  # who needs a look first
     source = f"Made {_utc(now)} from {record} by `softprompt status --html`."
-    page = fleet_page(_HEADINGS, [_row(task, _utc) for task in in_order], summary=_summary(tasks), source=source)
-    try:
-        file.write_text(page, encoding="utf-8")
-    except OSError as error:
-        do = "name a file in a folder that is there"
-        raise InvalidInput(f"cannot be written: {error.strerror}", where=str(file), do=do) from None
+    write_page(file, fleet_page(_HEADINGS, [_row(task, _utc) for task in in_order], summary=_summary(tasks), source=source))
 
 
 def _line(task: TaskStatus, now: datetime) -> list[str]:

@@ -38,6 +38,9 @@ class Leak(_Stored):
     as_id: str
     """The row that stays."""
 
+    def __str__(self) -> str:
+        return f"{self.id} from {self.removed_from}: {self.as_id} in {self.stands_in}"
+
 
 class RepeatedInput(_Stored):
     """An input that occurs more than once within a split, case and blanks aside."""
@@ -97,6 +100,11 @@ class SplitReport(_Stored):
     """Slice → rows."""
     tokens: TokenLengths | None = None
 
+    @property
+    def read(self) -> str:
+        """Where its rows are from: how many the source has, or that they were taken from train."""
+        return "made from train" if self.rows_read is None else str(self.rows_read)
+
 
 class DataReport(_Stored):
     """Everything that a reviewer should know about a task's data."""
@@ -110,6 +118,14 @@ class DataReport(_Stored):
     bad_rows: tuple[BadRow, ...]
     warnings: tuple[str, ...]
     """Plain sentences."""
+
+    def set_aside(self, split: str) -> int:
+        """How many rows of a split were."""
+        return sum(row.id.startswith(f"{split}/") for row in self.bad_rows)
+
+    def removed(self, split: str) -> int:
+        """How many rows of a split were removed because another holds the same input."""
+        return sum(leak.removed_from == split for leak in self.leakage)
 
     def with_token_lengths(
         self, lengths: Mapping[str, Sequence[int]], limit: int, unknown: Mapping[str, int] | None = None
@@ -137,6 +153,12 @@ def word_histogram(texts: Iterable[str]) -> tuple[int, ...]:
     for text in texts:
         counts[bisect_left(WORD_BINS, len(text.split()))] += 1
     return tuple(counts)
+
+
+def word_bin_names() -> list[str]:
+    """The bins of the word histogram in words."""
+    lower = (1, *(end + 1 for end in WORD_BINS))
+    return [f"{low} to {high}" for low, high in zip(lower, WORD_BINS, strict=False)] + [f"{lower[-1]} or more"]
 
 
 def _token_warnings(splits: Mapping[str, SplitReport]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from softprompt_core.data.report import WORD_BINS, DataReport, RepeatedInput
+from softprompt_core.data.report import DataReport, RepeatedInput, word_bin_names
 from softprompt_core.markdown import markdown_table
 
 _SHOWN = 10
@@ -12,7 +12,7 @@ _SHOWN = 10
 
 def report_markdown(report: DataReport) -> str:
     """A page that begins with a plain sentence; long lists are cut after ten entries."""
-    splits, leaks = report.splits, report.leakage
+    splits = report.splits
     counts = ", ".join(f"{split.rows} {name}" for name, split in splits.items())
     warnings = f"{len(report.warnings)} warning{'s' * (len(report.warnings) != 1)}" if report.warnings else "no warnings"
     labels = dict.fromkeys(label for split in splits.values() for label in split.classes)
@@ -29,14 +29,14 @@ def report_markdown(report: DataReport) -> str:
         _table(
             "Words an input",
             ("words", *splits),
-            [(name, *(split.words[index] for split in splits.values())) for index, name in enumerate(_bin_names())],
+            [(name, *(split.words[index] for split in splits.values())) for index, name in enumerate(word_bin_names())],
         ),
         _tokens(report),
         _table("Slices", ("slice", *splits), [(name, *(s.slices.get(name, 0) for s in splits.values())) for name in slices]),
         _list("Rows set aside", [str(row) for row in report.bad_rows]),
         _list(
             "Removed because another split holds the same input",
-            [f"{leak.id} from {leak.removed_from}: {leak.as_id} in {leak.stands_in}" for leak in leaks],
+            [str(leak) for leak in report.leakage],
         ),
         _list("Repeated inputs with different targets", [_repeated(conflict) for conflict in report.conflicts]),
         _list("Repeated inputs", [_repeated(duplicate) for duplicate in report.duplicates]),
@@ -45,12 +45,7 @@ def report_markdown(report: DataReport) -> str:
 
 
 def _rows(report: DataReport) -> str:
-    set_aside = {name: sum(row.id.startswith(f"{name}/") for row in report.bad_rows) for name in report.splits}
-    removed = {name: sum(leak.removed_from == name for leak in report.leakage) for name in report.splits}
-    body = [
-        (name, "made from train" if split.rows_read is None else split.rows_read, set_aside[name], removed[name], split.rows)
-        for name, split in report.splits.items()
-    ]
+    body = [(name, split.read, report.set_aside(name), report.removed(name), split.rows) for name, split in report.splits.items()]
     return _table("Rows", ("split", "read", "set aside", "removed as leaks", "used"), body)
 
 
@@ -61,11 +56,6 @@ def _tokens(report: DataReport) -> str:
         if (t := split.tokens) is not None
     ]
     return _table("Tokens an input", ("split", "mean", "median", "95 %", "longest", "limit", "cut"), body)
-
-
-def _bin_names() -> list[str]:
-    lower = (1, *(end + 1 for end in WORD_BINS))
-    return [f"{low} to {high}" for low, high in zip(lower, WORD_BINS, strict=False)] + [f"{lower[-1]} or more"]
 
 
 def _count_and_share(count: int, rows: int) -> str:

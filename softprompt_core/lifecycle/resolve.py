@@ -80,10 +80,14 @@ def resolve(spec: PromptSpec, frame: pd.DataFrame | Mapping[str, pd.DataFrame] |
         InvalidInput: spec, data or base are wrong.
         Unavailable: a hub cannot be reached.
     """
-    data = prepare(spec, frame)
-    task = _resolved(spec, data)
-    save_task_data(data, task.workspace.data)
+    task = examine(spec, frame)
+    save_task_data(task.data, task.workspace.data)
     return task
+
+
+def examine(spec: PromptSpec, frame: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None) -> ResolvedTask:
+    """``resolve`` without writing anything: the task is of use in this process alone. Raises as ``resolve``."""
+    return _resolved(spec, prepare(spec, frame))
 
 
 def resolve_all(specs: Sequence[PromptSpec]) -> list[ResolvedTask]:

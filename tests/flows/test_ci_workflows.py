@@ -44,7 +44,7 @@ def test_every_command_of_a_workflow_is_accepted(file: Path) -> None:
     found = commands(file)
     assert found
     for arguments in found:
-        assert accept(arguments)["github_summary"] is True
+        assert accept(arguments)["github_summary" if arguments[0] != "check" else "base"] is True
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -60,9 +60,16 @@ def test_a_command_that_does_not_exist_is_noticed() -> None:
         accept(["runn", "specs/a.yaml"])
 
 
+def test_the_hook_of_pre_commit_is_a_command_that_takes_files() -> None:
+    (hook,) = yaml.safe_load((FOLDER.parents[1] / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    program, *arguments = shlex.split(hook["entry"])
+    assert program == "softprompt" and accept([*arguments, "specs/a.yaml", "specs/b.yaml"])["specs"]
+
+
 def test_there_are_workflows_for_pull_request_merge_and_tag() -> None:
     assert {file.name for file in FILES} >= {"pull-request.yaml", "merge.yaml", "tag.yaml"}
-    assert accept(commands(FOLDER / "pull-request.yaml")[0])["dry_run"] is True
+    checking, trying = commands(FOLDER / "pull-request.yaml")
+    assert checking[0] == "check" and accept(trying)["dry_run"] is True
     waiting = accept(commands(FOLDER / "merge.yaml")[0])
     assert waiting["deployment"] and waiting["wait"] and waiting["timeout"] == "2h" and waiting["cancel_on_interrupt"]
     (copying,) = commands(FOLDER / "tag.yaml")
