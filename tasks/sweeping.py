@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softprompt_core.errors import SoftpromptError
+from softprompt_core.lifecycle.progress import furthest, training_progress
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.operations.sweep import tracking
 from softprompt_core.operations.sweep.points import SweepPoint, TrainedPoint, check_points, resolve_points, train_points
 from softprompt_core.operations.sweep.run import SweepSteps
 from tasks.lifecycle import as_task
-from tasks.progress import furthest, training_progress
 from tasks.ray_pool import Item, fan_out
 
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from softprompt_core.errors import Diverged, SoftpromptError
 from softprompt_core.lifecycle import steps
@@ -12,11 +11,7 @@ from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.tracking.tracked_run import TrackedRun
 from softprompt_core.lifecycle.trained import TrainedSeed
 from softprompt_core.store.connection import Store
-from tasks.progress import training_progress
 from tasks.ray_pool import Item, fan_out
-
-if TYPE_CHECKING:
-    from softprompt_core.training import Progress
 
 TrainTask = Callable[[ResolvedTask, Store, TrackedRun | None, Champion | None], list[TrainedSeed]]
 
@@ -27,24 +22,13 @@ def train_task(spread_seeds: bool) -> TrainTask:
     def train(task: ResolvedTask, store: Store, run: TrackedRun | None, champion: Champion | None) -> list[TrainedSeed]:
         if spread_seeds and len(task.seeds) > 1:
             return _spread(task, run, champion)
-        return _train_here(task, store, run, champion)
+        return steps.train_task(task, store, run, champion)
 
     return train
 
 
-def _train_here(
-    task: ResolvedTask, store: Store, run: TrackedRun | None, champion: Champion | None, seeds: Sequence[int] | None = None
-) -> list[TrainedSeed]:
-    with training_progress() as show:
-
-        def on_progress(task: ResolvedTask, seed: int) -> Callable[[Progress], None]:
-            return show(f"{task.name} seed {seed}")
-
-        return steps.train_task(task, store, run, champion, seeds=seeds, on_progress=on_progress)
-
-
 def _train_seed(task: ResolvedTask, run: TrackedRun | None, champion: Champion | None, seed: int) -> list[TrainedSeed]:
-    return _train_here(task, Store.connect(), run, champion, [seed])
+    return steps.train_task(task, Store.connect(), run, champion, seeds=[seed])
 
 
 def _spread(task: ResolvedTask, run: TrackedRun | None, champion: Champion | None) -> list[TrainedSeed]:

@@ -16,6 +16,7 @@ from softprompt_core.evaluation.scoring import check_hard_prompts
 from softprompt_core.forward import Engine, generate
 from softprompt_core.interpretation import displacement
 from softprompt_core.json_files import write_json
+from softprompt_core.lifecycle.progress import training_progress
 from softprompt_core.lifecycle.resolve import ResolvedTask
 from softprompt_core.lifecycle.tokenized import TokenizationKey, tokenized
 from softprompt_core.lifecycle.trained import TrainedSeed, finished_seed
@@ -49,13 +50,17 @@ def train(
     Args:
         champion: the champion's prompt file, for ``prompt.init: champion``; without one (a first version) labels are used.
         seeds: some of the task's seeds, where another process has the others.
-        on_progress: for the task and a seed, the function that is called after each of its steps.
+        on_progress: for the task and a seed, the function that is called after each of its steps. Default: a display on stderr.
         on_check: for a seed, the function that is called with each entry of its history.
 
     Raises:
         InvalidInput: prompt or texts do not fit the base.
         Diverged: no seed gave a finite prompt.
     """
+    if on_progress is None:
+        with training_progress() as show:
+            shown: OnProgress = lambda task, seed: show(f"{task.name} seed {seed}")  # noqa: E731
+            return train(task, champion=champion, seeds=seeds, on_progress=shown, on_check=on_check)
     (result,) = train_together([task], champion=champion, seeds=seeds, on_progress=on_progress, on_check=on_check)
     if isinstance(result, Diverged):
         raise result

@@ -11,14 +11,19 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable
 
 import torch
 
 from softprompt_core.errors import InvalidInput, SoftpromptError
-from softprompt_core.lifecycle.resolve import resolve
+from softprompt_core.lifecycle.resolve import ResolvedTask, resolve
 from softprompt_core.lifecycle.train import train
 from softprompt_core.spec import load_spec
-from softprompt_core.training import data_parallel
+from softprompt_core.training import Progress, data_parallel
+
+
+def _silent(task: ResolvedTask, seed: int) -> Callable[[Progress], None]:
+    return lambda progress: None
 
 
 def main(arguments: list[str]) -> int:
@@ -43,7 +48,7 @@ def main(arguments: list[str]) -> int:
         if first:
             resolve(spec)  # writes the prepared data; the others find them
         torch.distributed.barrier()
-        for trained in train(resolve(spec)):
+        for trained in train(resolve(spec), on_progress=None if first else _silent):
             if first:
                 print(f"seed {trained.seed}: validation {trained.metric:.3f}, {trained.stopped}: {trained.prompt}")
         torch.distributed.barrier()  # the first is still writing

@@ -27,14 +27,26 @@ from softprompt_core.training.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress display shows after a step. ``metric``: validation accuracy, or negative validation loss."""
+    """What a progress display shows after a step.
+
+    Attributes:
+        metric: validation accuracy, or negative validation loss, at the last check; ``best_metric`` at the best one.
+        seconds: of training, those before an interruption included.
+        began_at: the step at which this process took the training up; 0 unless it goes on from a checkpoint.
+        earliest_end: the step at which early stopping ends it if no check is better than the best until then.
+        stopped: why it has ended; empty while it goes on.
+    """
 
     step: int
     max_steps: int
     loss: float
     metric: float
     best_step: int
+    best_metric: float
     seconds: float
+    began_at: int = 0
+    earliest_end: int = 0
+    stopped: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +158,7 @@ class _Run:
         self.prompt = self.state.prompt = self.state.prompt.detach().to(device).requires_grad_()
         self._optimizer = make_optimizer(self.prompt, job.settings)
         checkpoint.restore(self._optimizer, self.prompt, moments)
-        self._began = time.monotonic() - self.state.seconds
+        self._began, self._began_at = time.monotonic() - self.state.seconds, self.state.step
         for entry in self.state.history:
             self._report(entry)
         self._epoch = -1
@@ -180,8 +192,22 @@ class _Run:
             state.losses = []
         state.seconds = time.monotonic() - self._began
         if self.job.on_progress:
-            metric = state.history[-1]["validation_metric"]
-            self.job.on_progress(Progress(state.step, chosen.max_steps, loss, metric, state.best_step, state.seconds))
+            self.job.on_progress(self._progress(loss))
+
+    def _progress(self, loss: float) -> Progress:
+        state, chosen = self.state, self.job.settings
+        return Progress(
+            step=state.step,
+            max_steps=chosen.max_steps,
+            loss=loss,
+            metric=state.history[-1]["validation_metric"],
+            best_step=state.best_step,
+            best_metric=state.best_score[0],
+            seconds=state.seconds,
+            began_at=self._began_at,
+            earliest_end=min(chosen.max_steps, state.best_step + chosen.patience * chosen.eval_every),
+            stopped=state.finished,
+        )
 
     def check(self, loss: float) -> None:
         """Score validation rows, keep the best prompt, decide whether to stop. ``loss``: training mean since the last check."""
