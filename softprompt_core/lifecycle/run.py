@@ -251,11 +251,19 @@ def _concluded(
     _if_answered(store, lambda: _describe(store, version, description))
     link = version_link(store, version)
     words = describe_run(task, decision.outcome, decision.verdict, assessment=assessment, version_link=link, flow_run=flow_run)
-    close_run(task.name, store, run, runs.ending(decision.outcome, words))
+    close_run(task.name, store, run, runs.ending(decision.outcome, words, _run_name(version, assessment)))
     size = _if_answered(store, lambda: versions.version_size_bytes(store, task.name, version.version))
     return _result(task, assessment).model_copy(
         update=dict(version=version.version, run_id=run.id, run_url=run.url, size_bytes=size)
     )
+
+
+def _run_name(version: Version, assessment: Assessment) -> str:
+    """``v3 rejected 0.637 (champion 0.787)``: what lists of runs show."""
+    scores = assessment.scores
+    champion = f" (champion {scores['champion']:.3f})" if "champion" in scores else ""
+    score = f" {scores['candidate']:.3f}" if "candidate" in scores else ""
+    return f"v{version.version} {assessment.decision.outcome.value.replace('_', ' ')}{score}{champion}"
 
 
 def _describe(store: Store, version: Version, description: str) -> None:

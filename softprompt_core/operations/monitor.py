@@ -173,7 +173,7 @@ def _record(store: Store, checked: _Checked, verdict: Verdict, flow_run: FlowRun
         tags.MONITORED_VERSION: str(version),
         tags.PREFECT_RUN: flow_run.id if flow_run else None,
     }
-    run_id = runs.start_run(store, experiment, f"{name}-monitor-v{version}", run_tags)
+    run_id = runs.start_run(store, experiment, f"monitor v{version} {health.value}", run_tags)
     result = HealthResult(
         task=name,
         health=health,

@@ -183,7 +183,7 @@ def _record(store: Store, trial: _Trial, flow_run: FlowRun | None) -> Revalidati
         tags.BASE_FINGERPRINT: base.fingerprint,
         tags.PREFECT_RUN: flow_run.id if flow_run else None,
     }
-    run_id = runs.start_run(store, experiment, f"{name}-revalidation-v{champion.version}", run_tags)
+    run_id = runs.start_run(store, experiment, f"revalidation v{champion.version} {validity.value}", run_tags)
     metrics = {
         f"{'new_base' if scorer == 'candidate' else scorer}/{metric}": value
         for scorer, predictions in results.scorers().items()

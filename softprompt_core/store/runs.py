@@ -127,9 +127,9 @@ def has_ended(store: Store, run_id: str) -> bool:
     return run is None or not run.is_running or _is_killed(run)
 
 
-def finish(store: Store, run_id: str, outcome: Outcome, description: str) -> None:
+def finish(store: Store, run_id: str, outcome: Outcome, description: str, name: str | None = None) -> None:
     """Close a run as ``ending`` describes."""
-    end(store, run_id, ending(outcome, description))
+    end(store, run_id, ending(outcome, description, name))
 
 
 def end_unless_ended(store: Store, run_id: str, how: Ending) -> None:
@@ -159,10 +159,20 @@ def ending_of(error: BaseException) -> Ending:
     return Ending(status="KILLED", tags={"mlflow.note.content": note})
 
 
-def ending(outcome: Outcome, description: str) -> Ending:
-    """Outcome as a tag, description (markdown) for the reviewer; FINISHED, or FAILED where nothing was decided."""
+def ending(outcome: Outcome, description: str, name: str | None = None) -> Ending:
+    """Outcome as a tag, description (markdown) for the reviewer; FINISHED, or FAILED where nothing was decided.
+
+    Args:
+        name: of the run from now on: what came of it, as lists of runs show it. Default: the outcome.
+    """
     tags = {"mlflow.note.content": shortened(description, RUN_TAG_LIMIT), OUTCOME: outcome.value}
+    tags |= renamed(name or outcome.value.replace("_", " "))
     return Ending(status="FINISHED" if outcome in _DECIDED else "FAILED", tags=tags)
+
+
+def renamed(name: str) -> dict[str, str]:
+    """The tag that gives a run another name."""
+    return {"mlflow.runName": name}
 
 
 def _user() -> dict[str, str]:

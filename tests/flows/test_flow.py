@@ -229,8 +229,10 @@ def test_of_several_seeds_the_best_on_validation_is_registered(taught_base: Path
     path = write_toy(tmp_path, taught_base, name="seeds", gates=None, training={**SHORT, "max_steps": 10, "seeds": 2})
     (result,) = run(path)
     by_name = {r.info.run_name: r for r in mlflow_runs("seeds")}
-    parent = by_name.pop(next(name for name in by_name if name.startswith("seeds-")))
-    assert set(by_name) == {"seed 0", "seed 1"}
+    scores = f"{result.scores['candidate']:.3f}"
+    parent = by_name.pop(f"v1 rejected {scores}")
+    assert {name.rpartition(" ")[0] for name in by_name} == {"seed 0", "seed 1"}
+    assert all(0 <= float(name.rpartition(" ")[2]) <= 1 for name in by_name)
     assert all(r.data.tags["mlflow.parentRunId"] == parent.info.run_id for r in by_name.values())
     assert all(r.info.status == "FINISHED" for r in (parent, *by_name.values()))
     (work,) = (home() / "work" / "seeds").iterdir()

@@ -96,6 +96,9 @@ def test_a_finished_run_says_its_outcome(outcome, status, store, name):
     assert run.info.status == status
     assert run.data.tags[tags.OUTCOME] == outcome.value
     assert run.data.tags["mlflow.note.content"].startswith("It went so.")
+    assert run.info.run_name == outcome.value.replace("_", " ")
+    finish(store, run_id, outcome, "It went so.", "v3 rejected 0.637")
+    assert store.client.get_run(run_id).info.run_name == store.reader.run(run_id).name == "v3 rejected 0.637"
 
 
 @on_sqlite_and_server

@@ -72,9 +72,11 @@ def log_training(task: ResolvedTask, store: Store, run: TrackedRun, seeds: Seque
     for number, child in run.seeds.items():
         if child == run.id:
             continue
+        ending = runs.FAILED.model_copy(update={"tags": runs.renamed(f"seed {number} diverged")})
         if number in trained:
             _log_seed(task, store, child, trained[number])
-        flushing.close(store, child, task.name, runs.FINISHED if number in trained else runs.FAILED)
+            ending = runs.FINISHED.model_copy(update={"tags": runs.renamed(f"seed {number} {trained[number].metric:.3f}")})
+        flushing.close(store, child, task.name, ending)
 
 
 def _log_seed(task: ResolvedTask, store: Store, run_id: str, seed: TrainedSeed) -> None:
