@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -23,7 +24,8 @@ def ui(
 
     addresses = Addresses.from_settings()
     remote = addresses.tracking_uri.startswith("http")
-    page = addresses.ui if remote else f"http://127.0.0.1:{port}"
+    pages = addresses if remote else replace(addresses, tracking_uri=f"http://127.0.0.1:{port}")
+    page = pages.page("experiments")
     if json:
         print_json(dict(address=page, tracking_uri=addresses.masked_tracking_uri, serving=not remote))
     else:

@@ -58,6 +58,10 @@ class Addresses:
         scheme, _, place = masked(uri).partition("://")
         return f"{scheme}://{place.rpartition('@')[2]}".rstrip("/")
 
+    def page(self, path: str) -> str:
+        """One of MLflow's pages, in the view that shows runs and registered models; its other view is about traces."""
+        return f"{self.ui}/#/{path}?workflowType=machine_learning"
+
 
 def is_database(uri: str) -> bool:
     """Whether an address is that of a database, and not of an MLflow server."""

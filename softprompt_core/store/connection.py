@@ -113,13 +113,13 @@ class Store:
             raise failure from error
 
     def run_url(self, experiment_id: str, run_id: str) -> str:
-        return f"{self.addresses.ui}/#/experiments/{experiment_id}/runs/{run_id}"
+        return self.addresses.page(f"experiments/{experiment_id}/runs/{run_id}")
 
     def model_url(self, name: str) -> str:
-        return f"{self.addresses.ui}/#/models/{name}"
+        return self.addresses.page(f"models/{name}")
 
     def version_url(self, name: str, version: int) -> str:
-        return f"{self.model_url(name)}/versions/{version}"
+        return self.addresses.page(f"models/{name}/versions/{version}")
 
 
 def _sqlite_reader(addresses: Addresses) -> Reader | None:

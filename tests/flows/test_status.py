@@ -83,6 +83,7 @@ def test_json_says_how_every_task_stands(fleet: Path, here: Run) -> None:
     assert weak["attention"] == ["last lifecycle: rejected", "no champion"]
     assert (wild["champion"], wild["last_outcome"]) == (None, "diverged")
     assert wild["last_url"].startswith("http://127.0.0.1:5000/#/experiments/")
+    assert wild["last_url"].endswith("?workflowType=machine_learning")  # or MLflow shows its pages about traces
 
 
 def test_a_task_tried_again_with_success_is_not_diverged_any_more(fleet: Path, here: Run) -> None:
