@@ -29,7 +29,7 @@ os.environ.update(_FOR_THE_WHOLE_RUN)
 _BEGIN_FIRST = (
     "faults",
     "tests/flows/test_team_profile.py",
-    "tests/flows/test_ray.py",
+    "tests/ray_pool/test_pool.py",
     "tests/flows/test_ci.py",
     "tests/flows/test_deploying.py",
     "tests/flows/test_promotion_story.py",
@@ -48,6 +48,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(groups[item]))
     first = {group: rank for rank, group in enumerate(_BEGIN_FIRST)}
     items.sort(key=lambda item: first.get(groups[item], len(first)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """pytest-xdist marks the groups in the names of tests. Where that does nothing, each process would start every server."""
+    options = session.config.option
+    if getattr(options, "loadgroup", False) and session.items and "@" not in session.items[0].nodeid:
+        raise pytest.UsageError("this pytest and this pytest-xdist do not keep the tests of a group in one process")
 
 
 @pytest.fixture(autouse=True)

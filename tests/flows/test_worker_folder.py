@@ -66,8 +66,8 @@ def test_a_run_of_a_process_worker_is_ours(
             command, cwd=folder, env={**os.environ, **own}, stdout=file, stderr=file, start_new_session=True
         )
     try:
-        (run,) = until(lambda: [run for run in runs_of("shadowed") if run.state.is_final()], 150)
+        (run,) = until(lambda: [run for run in runs_of("shadowed") if run.state.is_final()], 300)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(90)
     assert run.state.name == "Invalid" and "train.csv: no such file" in run.state.message, log.read_text()
