@@ -13,7 +13,6 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
 from softprompt_core import settings
-from softprompt_core.errors import Outcome
 from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.masking import masked
 from softprompt_core.store.failures import in_brief
@@ -49,8 +48,8 @@ def message(result: LifecycleResult) -> tuple[str, str]:
     """Subject and body, in plain text."""
     name = f"{result.task} version {result.version}" if result.version is not None else result.task
     lines = [masked(result.reason)]
-    if result.outcome is Outcome.AWAITING_APPROVAL:
-        lines.append(f"To approve: softprompt registry approve {result.task} {result.version} --by WHO --reason WHY")
+    if result.to_approve:
+        lines.append(f"To approve: {result.to_approve}")
     lines += [f"{pages}: {url}" for pages, url in (("MLflow", result.run_url), ("Prefect", result.prefect_url)) if url]
     return f"{name}: {result.ending.replace('_', ' ')}", "\n".join(lines)
 

@@ -77,6 +77,8 @@ def print_results(results: Sequence[LifecycleResult]) -> None:
     print_table(headings, rows, title=f"Test {' / '.join(metrics)}" if metrics else None)
     for result in results:
         print_links(result.task, result.run_url, result.prefect_url)
+        if result.to_approve:
+            print(f"{result.task}: to approve: {result.to_approve}")
 
 
 def print_outcome(results: Sequence[LifecycleResult]) -> None:

@@ -65,6 +65,13 @@ class LifecycleResult(BaseModel):
         """The outcome as a command's last line says it."""
         return f"dry run: {self.ending}" if self.dry_run else self.ending
 
+    @property
+    def to_approve(self) -> str | None:
+        """The command with which a person approves the version, if it waits for that."""
+        if self.verdict is not Outcome.AWAITING_APPROVAL or self.version is None or self.dry_run:
+            return None
+        return f"softprompt registry approve {self.task} {self.version} --by WHO --reason WHY"
+
 
 def exit_code(results: Sequence[LifecycleResult], *, strict: bool = False) -> int:
     """Exit code of one or several lifecycles: the largest of their codes. ``strict`` makes an ``unchanged`` of 0 exit 10."""

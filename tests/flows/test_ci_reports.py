@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from flows.cli.ci_reports import github_summary, junit, require_writable
+from flows.cli.output import print_results
 from softprompt_core.errors import InvalidInput, NoOutcome, Outcome
 from softprompt_core.lifecycle.result import LifecycleResult, exit_code
 
@@ -129,3 +130,14 @@ def test_a_file_that_cannot_be_written_is_found_before_the_run(tmp_path: Path) -
     with pytest.raises(InvalidInput, match="cannot be written"):
         require_writable(tmp_path / "file" / "junit.xml", "--junit")
     require_writable(tmp_path / "new" / "folder" / "junit.xml", "--junit")
+
+
+def test_the_command_that_approves_is_told_as_long_as_a_version_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    waits = result("t", Outcome.AWAITING_APPROVAL, "gates passed", version=3)
+    stands = result("t", Outcome.UNCHANGED, "as before", version=3, stands_for=Outcome.AWAITING_APPROVAL)
+    for told in (waits, stands):
+        print_results([told])
+        assert "t: to approve: softprompt registry approve t 3 --by WHO --reason WHY" in capsys.readouterr().out
+    for other in (waits.model_copy(update={"dry_run": True}), result("t", Outcome.PROMOTED, "", version=3)):
+        print_results([other])
+        assert "approve" not in capsys.readouterr().out
