@@ -88,7 +88,7 @@ def test_bad_labels_are_rejected_a_better_prompt_is_promoted_and_rolled_back(
         1,
         3,
     )
-    assert last["run_id"] and last["run_url"].endswith(last["run_id"])
+    assert last["run_id"] and f"/runs/{last['run_id']}?" in last["run_url"]
     (listed,) = [row for row in json.loads(here("registry", "list", "--json")[1]) if row["task"] == "story"]
     assert (listed["champion"], listed["newest"], listed["newest_note"]) == (1, 3, "rolled back")
     assert run(better) == ["unchanged"]  # the next scheduled run does not bring it back
