@@ -25,6 +25,12 @@ _FOR_THE_WHOLE_RUN = {
 }
 os.environ.update(_FOR_THE_WHOLE_RUN)
 
+# Ignored where the tests were started by `nohup` or in the background. Commands leave that so, and so does Prefect's worker,
+# which ends by interrupting itself.
+for _which, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_which) is signal.SIG_IGN:
+        signal.signal(_which, _usual)
+
 # Groups that wait long for servers and commands. They begin first: one that begins last would leave the other process idle.
 _BEGIN_FIRST = (
     "faults",

@@ -92,19 +92,12 @@ def in_thread(work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _restore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class WaitingCommand:
     """A command in a process of its own that waits for a run."""
 
     def __init__(self, setup: PrefectSetup, path: Path, *options: str) -> None:
         command = [sys.executable, "-m", "flows.cli", "run", str(path), "--deployment", "--wait", *options]
-        # Where the tests run in the background SIGINT is ignored, and a child would inherit that.
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=setup.environment, stderr=subprocess.PIPE, text=True, preexec_fn=_restore_interrupts
-        )
+        self.process = subprocess.Popen(command, cwd=ROOT, env=setup.environment, stderr=subprocess.PIPE, text=True)
         self.output = ""
         self.reader = in_thread(self._read)
 
