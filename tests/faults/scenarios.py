@@ -67,9 +67,10 @@ def _back(key: str, server: Server, moment: Moment, kind: Kind, *, nightly: bool
     return Scenario(key, fault, moment, kind, "promoted", "unchanged", (), NOTHING, server, back=True, nightly=nightly)
 
 
-def _gone(key: str, server: Server, moment: Moment, kind: Kind, doctor: tuple[str, ...]) -> Scenario:
+def _gone(key: str, server: Server, moment: Moment, kind: Kind, doctor: tuple[str, ...], *, nightly: bool = False) -> Scenario:
     fault = f"{_NAMES[server]} {_VERBS[kind]}, away till the end"
-    return Scenario(key, fault, moment, kind, "unavailable", "promoted", doctor, NOTHING_TRAINED, server, wait_s=2.0)
+    lost = NOTHING_TRAINED
+    return Scenario(key, fault, moment, kind, "unavailable", "promoted", doctor, lost, server, wait_s=2.0, nightly=nightly)
 
 
 def _full(key: str, moment: Moment, lost: str) -> Scenario:
@@ -95,10 +96,10 @@ SCENARIOS = (
     _back("mlflow-killed", "mlflow", "training", "server killed", nightly=True),
     _gone("mlflow-gone", "mlflow", "training", "server cut off", ("rows of metrics", "its end (unavailable)")),
     _gone("mlflow-decision", "mlflow", "decision", "server cut off", ("undecided", "its end (unavailable)")),
-    _back("postgres-training", "postgres", "training", "server cut off"),
+    _back("postgres-training", "postgres", "training", "server cut off", nightly=True),  # as mlflow-back
     _back("postgres-registration", "postgres", "registration", "server killed"),
     _back("postgres-promotion", "postgres", "promotion", "server cut off"),
-    _gone("s3-cut", "s3", "upload", "server cut off", ()),
+    _gone("s3-cut", "s3", "upload", "server cut off", (), nightly=True),  # as s3-killed
     _gone("s3-killed", "s3", "upload", "server killed", ()),
     _full("disk-checkpoint", "training", STEPS),
     _full("disk-registration", "registration", NOTHING_TRAINED),
