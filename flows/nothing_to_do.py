@@ -15,7 +15,7 @@ from flows import stopping
 from flows.environment import log_in_headers
 from flows.state_names import state_name
 from softprompt_core import settings
-from softprompt_core.errors import Outcome, SoftpromptError, first_line
+from softprompt_core.errors import Outcome, first_line
 from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.lifecycle.run import run_if_unchanged
 from softprompt_core.spec import load_spec
@@ -37,7 +37,7 @@ def run_all_if_unchanged(specs: Sequence[Path], store: Store, *, dry_run: bool) 
     for path in specs:
         try:
             result = run_if_unchanged(load_spec(path), store=store, dry_run=dry_run)
-        except SoftpromptError:
+        except Exception:  # whatever one file does to the loader is told where it is read again
             result = None
         if result is None or result.task in (other.task for other in results):
             return None
