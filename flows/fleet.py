@@ -4,7 +4,8 @@ once."""
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,17 @@ from flows.lifecycle import FAILURES, lifecycle
 from flows.notifying import notify
 from flows.servers import own_server
 from flows.servers.prefect_server import await_server
-from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
+from flows.state_names import count_endings
+from softprompt_core.errors import Outcome, SoftpromptError
 from softprompt_core.lifecycle.result import LifecycleResult
 from softprompt_core.lifecycle.run import outcome_of, run_if_unchanged, run_task
 from softprompt_core.lifecycle.steps import Steps
-from softprompt_core.spec import PromptSpec, load_spec, spec_files
+from softprompt_core.spec import PromptSpec, load_each, spec_files
 from softprompt_core.store.connection import Store
 from tasks.ray_pool import Item, fan_out
 from tasks.training import train_task
+
+_known: ContextVar[Sequence[LifecycleResult]] = ContextVar("known", default=())  # a flow's parameters are plain data
 
 
 @flow(name="softprompt-fleet", validate_parameters=False, on_running=[collapse_late_runs])
@@ -47,38 +51,32 @@ def fleet(specs: list[str], force: bool = False, dry_run: bool = False, ray: boo
     results = run_all(paths, force=force, dry_run=dry_run, ray=ray)
     report(results)
     await_server()
-    counts = Counter(result.ending for result in results)
-    message = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-    return final_state(None, message, results, failed=any(result.outcome in FAILURES for result in results))
+    return final_state(None, count_endings(results), results, failed=any(result.outcome in FAILURES for result in results))
 
 
 def run_all(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool = False) -> list[LifecycleResult]:
-    """One result a spec, in order. Two specs with one name would overwrite each other's versions: the second is invalid.
+    """One result a spec, in order; the second of two specs with one name is invalid.
 
     A task with nothing to do gets no flow run of its own: in a large fleet most have nothing to do, and each would cost a second.
     """
     results: dict[int, LifecycleResult] = {}
     specs: dict[int, PromptSpec] = {}
-    files: dict[str, Path] = {}
+    known = _known.get()
     store = None if force else _store()
-    for index, path in enumerate(paths):
-        try:
-            spec = load_spec(path)
-            if spec.name in files:
-                what = f"the name `{spec.name}` is taken by {files[spec.name]}"
-                raise InvalidInput(what, where=str(path), do="give every task its own name")
-        except Exception as error:  # whatever one file does to the loader, the others are not to blame
-            outcome, reason = outcome_of(error)
+    for index, (path, spec) in enumerate(load_each(paths)):
+        if isinstance(spec, Exception):
+            outcome, reason = outcome_of(spec)
             result: LifecycleResult | None = _failed(path.stem, outcome, reason, dry_run)
+        elif index < len(known):
+            result = known[index]
         else:
-            files[spec.name] = path
             result = None if store is None else run_if_unchanged(spec, store=store, dry_run=dry_run)
-        if result is None:
-            specs[index] = spec
-        else:
+        if result is not None:
             results[index] = result
             stopping.note_finished(result)
             notify(result)
+        elif isinstance(spec, PromptSpec):
+            specs[index] = spec
     run = _spread if ray else _one_after_the_other
     results |= zip(specs, run(list(specs.values()), force, dry_run), strict=True)
     return [results[index] for index in range(len(paths))]
@@ -100,12 +98,22 @@ def run_one(spec: PromptSpec, *, force: bool, dry_run: bool = False, ray: bool =
     return result
 
 
-def run_fleet(paths: list[Path], *, force: bool, dry_run: bool = False, ray: bool = False) -> list[LifecycleResult]:
-    """Run the fleet flow and take one result a spec."""
+def run_fleet(
+    paths: list[Path], known: Sequence[LifecycleResult] = (), *, force: bool, dry_run: bool = False, ray: bool = False
+) -> list[LifecycleResult]:
+    """Run the fleet flow and take one result a spec.
+
+    Args:
+        known: results of the first specs, which were found to have nothing to do.
+    """
     specs = [str(path) for path in paths]
-    results = call_flow(lambda: fleet(specs, force=force, dry_run=dry_run, ray=ray, return_state=True))
-    if not results and own_server.is_lost():
-        return run_all(paths, force=force, dry_run=dry_run)
+    token = _known.set(known)
+    try:
+        results = call_flow(lambda: fleet(specs, force=force, dry_run=dry_run, ray=ray, return_state=True))
+        if not results and own_server.is_lost():
+            return run_all(paths, force=force, dry_run=dry_run)
+    finally:
+        _known.reset(token)
     return results or [_not_begun(path.stem, dry_run) for path in paths]
 
 

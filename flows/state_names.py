@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from softprompt_core.errors import Outcome
 from softprompt_core.lifecycle.result import LifecycleResult
 
@@ -12,6 +15,12 @@ def state_name(result: LifecycleResult) -> str:
     """``Promoted``, ``Awaiting approval``, …, ``Unchanged (rejected)`` or ``Dry run: Promoted``."""
     assert isinstance(result.outcome, Outcome)  # a flow that ends has one
     return f"{_DRY_RUN if result.dry_run else ''}{result.ending.replace('_', ' ').capitalize()}"
+
+
+def count_endings(results: Sequence[LifecycleResult]) -> str:
+    """``1 invalid, 2 unchanged (rejected)``: the message of a state about several lifecycles."""
+    counts = Counter(result.ending for result in results)
+    return ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
 
 
 def read_state_name(name: str | None) -> tuple[Outcome | None, bool]:

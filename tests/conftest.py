@@ -35,6 +35,7 @@ for _which, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGH
 _BEGIN_FIRST = (
     "faults",
     "tests/flows/test_team_profile.py",
+    "tests/flows/test_ray.py",
     "tests/ray_pool/test_pool.py",
     "tests/flows/test_ci.py",
     "tests/flows/test_deploying.py",

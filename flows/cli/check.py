@@ -39,7 +39,7 @@ def check(
     if html is not None:
         write_page(html, _page(checked))
     if json:
-        print_json([each.model_dump(mode="json") | {"exit_code": each.exit_code} for each in checked])
+        print_json([each.model_dump(mode="json") for each in checked])
     else:
         for each in checked:
             print_check(each)

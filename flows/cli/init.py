@@ -66,7 +66,7 @@ def init(
     write_page(file, draft.draft(table, name=name, target=target, template=template, base=base, folder=file.parent))
     (checked,) = check_specs([file])
     if json:
-        print_json(checked.model_dump(mode="json") | {"exit_code": checked.exit_code})
+        print_json(checked.model_dump(mode="json"))
     else:
         print_check(checked)
         then = f"softprompt run {file}" if checked.exit_code == 0 else f"softprompt check {file}"

@@ -118,21 +118,19 @@ def _task_name(spec: Path) -> str:
         return spec.stem
 
 
-def start_prefect() -> Store:
-    """Make ready for flows in this process: the store and Prefect's server answer, and Prefect is imported.
+def start_prefect() -> None:
+    """Import Prefect and start its own server, unless one is configured. Called after ``answering_store``.
 
     Raises:
-        Unavailable: the store or a configured Prefect server does not answer, or Prefect's own server does not start in time.
+        Unavailable: Prefect's own server does not start in time.
     """
     from flows.servers import own_server
 
-    store = answering_store()
     own_server.start(meanwhile=lambda: import_module("prefect"))
-    return store
 
 
 def answering_store() -> Store:
-    """The store, before Prefect is imported, which takes seconds.
+    """The store. Asked before Prefect is imported, which takes seconds.
 
     Raises:
         Unavailable: it or a configured Prefect server does not answer.

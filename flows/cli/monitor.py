@@ -38,10 +38,11 @@ def monitor(
 
     Exits 0 for healthy, 21 for degraded, 31 for unknown; 40 and 50 as other commands do; with several tasks the largest.
     """
-    from flows.cli.lifecycles import start_prefect
+    from flows.cli.lifecycles import answering_store, start_prefect
     from flows.cli.output import print_json
 
     files = [str(Path(pattern).expanduser().absolute()) for pattern in data or ()]
+    answering_store()
     start_prefect()
     from flows.monitor import run_monitor
 
@@ -81,7 +82,7 @@ def revalidate(
 
     Exits 0 when all hold, 21 when one fails, 31 when one cannot be tried; 40 and 50 as other commands do.
     """
-    from flows.cli.lifecycles import start_prefect
+    from flows.cli.lifecycles import answering_store, start_prefect
     from flows.cli.output import print_json
     from softprompt_core.errors import InvalidInput
 
@@ -89,6 +90,7 @@ def revalidate(
         raise InvalidInput("a revision needs a base", where="--revision", do="name it with --base")
     if base is not None and Path(base).expanduser().is_dir():
         base = str(Path(base).expanduser().absolute())
+    answering_store()
     start_prefect()
     from flows.revalidate import run_revalidation
 

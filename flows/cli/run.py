@@ -125,19 +125,19 @@ def _run_here(specs: Sequence[Path], *, force: bool, dry_run: bool = False, ray:
     from softprompt_core.spec import load_spec
 
     spec = load_spec(specs[0]) if len(specs) == 1 else None
+    store, known = answering_store(), []
     if not force and not ray:
-        store = answering_store()
-        from flows.nothing_to_do import run_all_if_unchanged
+        from flows.nothing_to_do import conclude_unchanged, unchanged_so_far
 
-        results = run_all_if_unchanged(specs, store, dry_run=dry_run)
-        if results is not None:
-            return results
+        known = unchanged_so_far(specs, store, dry_run=dry_run)
+        if len(known) == len(specs):
+            return conclude_unchanged(known)
     start_prefect()
     from flows.fleet import run_fleet, run_one
 
     if spec is not None:
         return [run_one(spec, force=force, dry_run=dry_run, ray=ray)]
-    return run_fleet(list(specs), force=force, dry_run=dry_run, ray=ray)
+    return run_fleet(list(specs), known, force=force, dry_run=dry_run, ray=ray)
 
 
 def _tasks(specs: Sequence[Path]) -> list[str]:

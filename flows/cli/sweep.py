@@ -74,12 +74,13 @@ def sweep(
 
 def _sweep(path: Path, axes: list[str], max_points: int, one_standard_error: bool, ray: bool) -> SweepResult:
     """Run the flow; mistakes are found before Prefect starts."""
-    from flows.cli.lifecycles import start_prefect
+    from flows.cli.lifecycles import answering_store, start_prefect
     from softprompt_core.spec import load_spec
     from softprompt_core.spec.grid import grid_points, parse_grid
 
     grid = parse_grid(axes)
     grid_points(load_spec(path), grid, folder=path.parent, max_points=max_points)
+    answering_store()
     start_prefect()
     from flows.sweep import run_sweep_flow
 

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 WORD_BINS = (8, 16, 32, 64, 128, 256, 512)
 """Upper ends (inclusive) of the bins of the word histogram; one more bin holds what is longer."""
 
+_SHOWN = 10  # ids in a line
+
 
 class _Stored(BaseModel):
     """Part of ``data/report.json`` of a run; the names of fields are its keys."""
@@ -49,6 +51,9 @@ class RepeatedInput(_Stored):
     ids: tuple[str, ...]
     targets: tuple[str, ...]
     """The different targets that these rows have."""
+
+    def __str__(self) -> str:
+        return f"{self.split}: {', '.join(self.ids[:_SHOWN])} → {' / '.join(self.targets)}"
 
 
 class TokenLengths(_Stored):

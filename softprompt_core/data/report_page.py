@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from softprompt_core.data.report import DataReport, RepeatedInput, word_bin_names
+from softprompt_core.data.report import DataReport, word_bin_names
 from softprompt_core.markdown import markdown_table
 
 _SHOWN = 10
@@ -38,8 +38,8 @@ def report_markdown(report: DataReport) -> str:
             "Removed because another split holds the same input",
             [str(leak) for leak in report.leakage],
         ),
-        _list("Repeated inputs with different targets", [_repeated(conflict) for conflict in report.conflicts]),
-        _list("Repeated inputs", [_repeated(duplicate) for duplicate in report.duplicates]),
+        _list("Repeated inputs with different targets", [str(conflict) for conflict in report.conflicts]),
+        _list("Repeated inputs", [str(duplicate) for duplicate in report.duplicates]),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -74,7 +74,3 @@ def _list(title: str, entries: Sequence[str]) -> str:
         return ""
     more = [f"… and {len(entries) - _SHOWN} more"] if len(entries) > _SHOWN else []
     return f"## {title} ({len(entries)})\n\n" + "\n".join(f"- {' '.join(entry.split())}" for entry in [*entries[:_SHOWN], *more])
-
-
-def _repeated(repeated: RepeatedInput) -> str:
-    return f"{repeated.split}: {', '.join(repeated.ids[:_SHOWN])} → {' / '.join(repeated.targets)}"

@@ -59,7 +59,10 @@ def train(
     """
     if on_progress is None:
         with training_progress() as show:
-            shown: OnProgress = lambda task, seed: show(f"{task.name} seed {seed}")  # noqa: E731
+
+            def shown(task: ResolvedTask, seed: int) -> Callable[[Progress], None]:
+                return show(f"{task.name} seed {seed}")
+
             return train(task, champion=champion, seeds=seeds, on_progress=shown, on_check=on_check)
     (result,) = train_together([task], champion=champion, seeds=seeds, on_progress=on_progress, on_check=on_check)
     if isinstance(result, Diverged):

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from softprompt_core.data import DataReport
-from softprompt_core.errors import InvalidInput, Outcome, SoftpromptError
+from softprompt_core.errors import Outcome
 from softprompt_core.lifecycle.resolve import examine
 from softprompt_core.lifecycle.run import outcome_of
 from softprompt_core.operations.status import Moment, next_run
-from softprompt_core.spec import PromptSpec, load_spec
+from softprompt_core.spec import PromptSpec, load_each
 
 
 class SpecCheck(BaseModel):
@@ -43,6 +43,7 @@ class SpecCheck(BaseModel):
     next_run: Moment | None = None
     data: DataReport | None = None
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def exit_code(self) -> int:
         return self.outcome.exit_code if isinstance(self.outcome, Outcome) else 0
@@ -56,25 +57,24 @@ def check_specs(files: Sequence[Path], *, load_base: bool = False, now: datetime
             lengths in tokens. Takes seconds to minutes, and the memory of a training's first step.
         now: what schedules are counted from; default: the present.
     """
-    now = now or datetime.now(UTC)
-    checked: list[SpecCheck] = []
-    by_name: dict[str, Path] = {}
-    for file in files:
-        spec: PromptSpec | None = None
-        try:
-            spec = load_spec(file)
-            if spec.name in by_name:
-                what = f"the name `{spec.name}` is taken by {by_name[spec.name]}"
-                raise InvalidInput(what, where=str(file), do="give every task its own name")
-            by_name[spec.name] = file
-            checked.append(_checked(file, spec, load_base, now))
-        except Exception as error:
-            outcome, reason = (error.outcome, str(error)) if isinstance(error, SoftpromptError) else outcome_of(error)
-            checked.append(SpecCheck(file=str(file), task=spec.name if spec else None, outcome=outcome, reason=reason))
-    return checked
+    return [_checked(file, spec, load_base, now or datetime.now(UTC)) for file, spec in load_each(files)]
 
 
-def _checked(file: Path, spec: PromptSpec, load_base: bool, now: datetime) -> SpecCheck:
+def _checked(file: Path, spec: PromptSpec | Exception, load_base: bool, now: datetime) -> SpecCheck:
+    if isinstance(spec, Exception):
+        return _refused(file, None, spec)
+    try:
+        return _valid(file, spec, load_base, now)
+    except Exception as error:
+        return _refused(file, spec.name, error)
+
+
+def _refused(file: Path, task: str | None, error: Exception) -> SpecCheck:
+    outcome, reason = outcome_of(error)
+    return SpecCheck(file=str(file), task=task, outcome=outcome, reason=reason)
+
+
+def _valid(file: Path, spec: PromptSpec, load_base: bool, now: datetime) -> SpecCheck:
     task = examine(spec)
     data = task.data.report
     if load_base:

@@ -9,14 +9,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from softprompt_core.data.sources.loading import load_splits
+from softprompt_core.data.sources.loading import FILE_SUFFIXES, load_splits
 from softprompt_core.errors import InvalidInput, closest
 from softprompt_core.spec.data import DataSource, template_fields
 from softprompt_core.text_files import require_regular
 
-_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test", "eval")}
 # Names that people give to the column with the answer, the most telling first.
 _ANSWER_NAMES = ("label", "labels", "target", "class", "category", "intent", "sentiment", "answer", "summary", "output")
@@ -162,7 +160,7 @@ def _split_files(folder: Path) -> dict[str, Path]:
             if path.is_file() and _kind(path) and stem in names:
                 found.setdefault(split, path)
     if "train" not in found:
-        do = f"call its files train, validation and test ({', '.join(_SUFFIXES)}), or name one file"
+        do = f"call its files train, validation and test ({', '.join(FILE_SUFFIXES)}), or name one file"
         raise InvalidInput("the folder has no training rows", where=str(folder), do=do)
     return {split: found[split] for split in _SPLIT_NAMES if split in found}
 
@@ -174,12 +172,12 @@ def _require_kind(path: Path) -> None:
     except FileNotFoundError:
         raise InvalidInput("no such file", where=str(path), do="name a data file, or a folder of them") from None
     if not _kind(path):
-        do = f"bring it as {', '.join(_SUFFIXES)}"
+        do = f"bring it as {', '.join(FILE_SUFFIXES)}"
         raise InvalidInput("is no kind of data file that can be read", where=str(path), do=do)
 
 
 def _kind(path: Path) -> bool:
-    return path.name.lower().endswith(_SUFFIXES)
+    return path.name.lower().endswith(FILE_SUFFIXES)
 
 
 def _can_be_named(column: str) -> bool:
@@ -230,7 +228,7 @@ def _gate_lines(table: TaskTable, target: str, is_classification: bool) -> list[
     ]
 
 
-def _quoted(text: Any) -> str:
+def _quoted(text: str) -> str:
     """A value as YAML reads it back, plain where that is safe."""
     plain = re.fullmatch(r"[A-Za-z][\w./-]*( [A-Za-z][\w./-]*)*", text)
     words = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}

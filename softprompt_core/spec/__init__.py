@@ -2,7 +2,7 @@
 
 from softprompt_core.spec.data import DataSource, DataSpec, FilesSource, TargetSpec
 from softprompt_core.spec.gates import GateSpec
-from softprompt_core.spec.loading import json_schema, load_spec, names_spec_file, parse_spec, spec_files
+from softprompt_core.spec.loading import json_schema, load_each, load_spec, names_spec_file, parse_spec, spec_files
 from softprompt_core.spec.models import (
     BaseModelSpec,
     EvaluationSpec,
@@ -26,6 +26,7 @@ __all__ = [
     "TargetSpec",
     "TrainingConfig",
     "json_schema",
+    "load_each",
     "load_spec",
     "names_spec_file",
     "parse_spec",

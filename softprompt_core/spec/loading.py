@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -46,6 +46,25 @@ def spec_files(folder: Path) -> list[Path]:
     if not files:
         raise InvalidInput("holds no spec files (*.yaml)", where=str(folder), do="put one YAML file a task into it")
     return files
+
+
+def load_each(files: Iterable[Path]) -> Iterator[tuple[Path, PromptSpec | Exception]]:
+    """Each file with its spec, or with what is wrong: whatever one file does to the loader, the others are not to blame.
+
+    The second of two specs with one name is wrong: they would overwrite each other's versions.
+    """
+    taken: dict[str, Path] = {}
+    for file in files:
+        try:
+            spec = load_spec(file)
+            if spec.name in taken:
+                what = f"the name `{spec.name}` is taken by {taken[spec.name]}"
+                raise InvalidInput(what, where=str(file), do="give every task its own name")
+        except Exception as error:
+            yield file, error
+        else:
+            taken[spec.name] = file
+            yield file, spec
 
 
 def names_spec_file(target: str) -> bool:

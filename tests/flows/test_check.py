@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.flows.prefect_setup import ROOT
+from tests.flows.loaded_modules import ROOT, loaded_by
 from tests.toy_task import write_toy
 
 Run = Callable[..., tuple[int, str, str]]
@@ -20,21 +17,10 @@ HEAVY = {"torch", "transformers", "datasets", "sklearn", "matplotlib", "prefect"
 
 
 def test_demo_specs_are_valid_and_nothing_heavy_is_imported_or_written(tmp_path: Path) -> None:
-    code = f"""
-import sys
-sys.argv = ["softprompt", "check", {str(DEMO)!r}, "--json"]
-from flows.cli import main
-try:
-    main()
-except SystemExit as ended:
-    print(sorted({HEAVY} & set(sys.modules)), ended.code, file=sys.stderr)
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SOFTPROMPT_HOME": str(tmp_path / "home")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment
-    )
-    assert done.stderr.splitlines()[-1] == "[] 0", done.stderr
-    checked = json.loads(done.stdout)
+    home = str(tmp_path / "home")
+    loaded, code, out = loaded_by("check", DEMO, "--json", among=HEAVY, current_folder=tmp_path, SOFTPROMPT_HOME=home)
+    assert (loaded, code) == ([], 0)
+    checked = json.loads(out)
     assert [(each["task"], each["outcome"], each["exit_code"]) for each in checked] == [
         (f"demo-{name}", "valid", 0) for name in ("questions", "reviews", "tickets")
     ]

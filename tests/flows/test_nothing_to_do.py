@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ import yaml
 
 from softprompt_core.errors import Outcome
 from softprompt_core.lifecycle.run import run_task
-from tests.flows.prefect_setup import ROOT
+from tests.flows.loaded_modules import loaded_by
 from tests.lifecycles import at_home
 from tests.toy_task import write_toy
 
@@ -53,50 +50,51 @@ def results(out: str) -> list[tuple[str, str, str, int]]:
 
 
 def test_it_imports_nothing_heavy_and_starts_no_server(specs: list[Path]) -> None:
-    code = f"""
-import sys
-sys.argv = ["softprompt", "run", *{[str(spec) for spec in specs]}, "--json"]
-from flows.cli import main
-try:
-    main()
-except SystemExit as ended:
-    from flows.servers import own_server
-    print(sorted({HEAVY} & set(sys.modules)), own_server._server, ended.code, file=sys.stderr)
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
-    assert done.stderr.splitlines()[-1] == "[] None 20", done.stderr
+    # Its own server is started where Prefect is imported, and nowhere else.
+    loaded, code, out = loaded_by("run", *specs, "--json", among=HEAVY)
+    assert (loaded, code) == ([], 20)
     expected = [("promoted", "unchanged", "promoted", 1), ("rejected", "unchanged", "rejected", 1)]
-    assert results(done.stdout) == expected
+    assert results(out) == expected
 
 
-def test_a_configured_server_has_a_flow_run_for_each(
+def test_a_configured_server_has_a_flow_run_of_each_task_or_of_the_fleet(
     specs: list[Path], prefect_server: None, here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect.settings import PREFECT_API_URL
 
     url = str(PREFECT_API_URL.value())
     monkeypatch.setenv("PREFECT_API_URL", url)
-    code, out, err = here("run", *specs, "--json")
-    assert (code, err) == (20, "")
-    runs: list[dict[str, Any]] = httpx.post(f"{url}/flow_runs/filter", json={"sort": "NAME_ASC"}).json()
-    runs = [run for run in runs if run["name"] in ("promoted", "rejected")]
+    ended = [here("run", spec, "--json") for spec in specs]
+    assert [(code, err) for code, _, err in ended] == [(0, ""), (20, "")]
+    every: list[dict[str, Any]] = httpx.post(f"{url}/flow_runs/filter", json={"sort": "NAME_ASC"}).json()
+    runs = [run for run in every if run["name"] in ("promoted", "rejected")]
     assert [(run["name"], run["state_type"], run["state_name"]) for run in runs] == [
         ("promoted", "COMPLETED", "Unchanged"),
         ("rejected", "COMPLETED", "Unchanged (rejected)"),
     ]
     assert "nothing was trained" in runs[0]["state"]["message"]
-    assert [each["prefect_url"].rpartition("/")[2] for each in json.loads(out)] == [run["id"] for run in runs]
-    flow = httpx.get(f"{url}/flows/{runs[0]['flow_id']}").json()
-    assert flow["name"] == "softprompt-lifecycle"
+    pages = [json.loads(out)[0]["prefect_url"] for _, out, _ in ended]
+    assert [page.rpartition("/")[2] for page in pages] == [run["id"] for run in runs]
+    assert flow_of(url, runs[0]) == "softprompt-lifecycle"
+
+    code, _, err = here("run", *specs)
+    assert (code, err) == (20, "")
+    after: list[dict[str, Any]] = httpx.post(f"{url}/flow_runs/filter", json={"sort": "NAME_ASC"}).json()
+    (fleet,) = [run for run in after if run["id"] not in {run["id"] for run in every}]
+    assert flow_of(url, fleet) == "softprompt-fleet" and fleet["state_type"] == "COMPLETED"
+    assert fleet["state"]["message"] == "1 unchanged, 1 unchanged (rejected)"
 
 
-def test_one_task_with_something_to_do_and_all_go_the_usual_way(specs: list[Path], story: Path, tmp_path: Path) -> None:
-    from flows.nothing_to_do import run_all_if_unchanged
+def flow_of(url: str, run: dict[str, Any]) -> str:
+    return str(httpx.get(f"{url}/flows/{run['flow_id']}").json()["name"])
+
+
+def test_the_first_with_something_to_do_ends_the_look(specs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.nothing_to_do import unchanged_so_far
     from softprompt_core.store.connection import Store
 
     store = Store.connect()
-    assert run_all_if_unchanged(specs, store, dry_run=True) is not None
+    assert len(unchanged_so_far(specs, store, dry_run=True)) == 2
     changed = yaml.safe_load(specs[0].read_text())
     changed["prompt"] = {"length": 3}
     other = specs[0].with_name("changed.yaml")
@@ -104,4 +102,27 @@ def test_one_task_with_something_to_do_and_all_go_the_usual_way(specs: list[Path
     broken = tmp_path / "broken.yaml"
     broken.write_text("name: [")
     for wrong in (other, broken, tmp_path / "missing.yaml", specs[0]):  # the last: one task twice
-        assert run_all_if_unchanged([*specs, wrong], store, dry_run=True) is None
+        assert len(unchanged_so_far([*specs, wrong], store, dry_run=True)) == 2
+        assert unchanged_so_far([wrong, *specs], store, dry_run=True) == [] or wrong == specs[0]
+    # Messages go through Prefect's blocks.
+    monkeypatch.setenv("SOFTPROMPT_NOTIFY_BLOCK", "slack-webhook/team")
+    monkeypatch.setenv("SOFTPROMPT_NOTIFY_ON", "unchanged")
+    assert unchanged_so_far(specs, store, dry_run=True) == []
+
+
+def test_a_fleet_takes_what_is_known_and_looks_at_the_rest(
+    specs: list[Path], prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import fleet
+    from flows.nothing_to_do import unchanged_so_far
+    from softprompt_core.store.connection import Store
+
+    known = unchanged_so_far(specs, Store.connect(), dry_run=False)
+    looked: list[str] = []
+    right = fleet.run_if_unchanged
+    monkeypatch.setattr(fleet, "run_if_unchanged", lambda spec, **more: (looked.append(spec.name), right(spec, **more))[1])
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("name: wrong\n")
+    ended = fleet.run_fleet([specs[0], wrong, specs[1]], known[:1], force=False)
+    assert [result.ending for result in ended] == ["unchanged", "invalid", "unchanged (rejected)"]
+    assert looked == ["rejected"]

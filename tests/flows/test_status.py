@@ -22,6 +22,7 @@ from softprompt_core.store.connection import Store
 from softprompt_core.store.ledger import recording
 from softprompt_core.store.ledger.entries import EvidenceRef
 from softprompt_core.store.ledger.recording import NewDecision
+from tests.flows.loaded_modules import loaded_by
 from tests.toy_task import write_toy
 
 ROOT = Path(__file__).parents[2]
@@ -173,24 +174,7 @@ def test_registry_list_and_show_tell_the_health(fleet: Path, here: Run, monkeypa
 def test_of_mlflow_s_own_file_it_loads_no_mlflow(fleet: Path) -> None:
     heavy = {"torch", "transformers", "prefect", "mlflow", "pandas", "sqlalchemy"}
     for command in ("status", "registry list", "registry pending", "registry history waits"):
-        code = f"""
-import sys
-sys.argv = ["softprompt", *{command.split()}, "--json"]
-from flows.cli import main
-try:
-    main()
-except SystemExit as ended:
-    print(sorted({heavy} & set(sys.modules)), ended.code, file=sys.stderr)
-"""
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert done.stderr.strip().splitlines()[-1] in ("[] None", "[] 0"), (command, done.stderr)
+        assert loaded_by(*command.split(), "--json", among=heavy)[:2] == ([], 0), command
 
 
 def test_it_asks_little(fleet: Path, monkeypatch: pytest.MonkeyPatch) -> None:

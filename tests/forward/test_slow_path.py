@@ -32,6 +32,7 @@ def test_training_goes_on_row_by_row_and_the_run_says_why(
     task.workspace.training(0).unlink()
     monkeypatch.setattr(engine, "_known_capabilities", weakref.WeakKeyDictionary())
 
+    # As the code of an architecture does that takes no cache of keys and values.
     def refuse(*_: object, **__: object) -> None:
         raise NotImplementedError("no cache here")
 

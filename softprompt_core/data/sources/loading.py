@@ -27,6 +27,9 @@ _READERS: dict[str, Callable[[Path, Collection[str]], Part]] = {
     ".parquet": read_parquet,
 }
 
+FILE_SUFFIXES = tuple(_READERS)
+"""Endings of the kinds of files that can be read."""
+
 
 def load_splits(
     source: DataSource, columns: Collection[str], frame: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None

@@ -1,4 +1,4 @@
-"""Reads of MLflow's SQLite file, a hundred times as fast as importing its client.
+"""Reads of MLflow's SQLite file without importing its client, which takes seconds.
 
 MLflow's tables are no public interface. They are read only at the one revision that this was written for; a database of any other
 is read through the client. A test holds the two to the same answers.
@@ -60,9 +60,7 @@ class SqliteReader:
 
     def experiment_pages(self) -> Iterator[list[str]]:
         query = "SELECT experiment_id FROM experiments WHERE lifecycle_stage = 'active' AND name GLOB 'softprompt/*'"
-        ids = [str(number) for (number,) in self._all(query)]
-        for start in range(0, len(ids), PAGE_SIZE):
-            yield ids[start : start + PAGE_SIZE]
+        yield from _in_parts(str(number) for (number,) in self._all(query))
 
     def runs(self, experiments: Sequence[str], status: str, *, newest: int | None = None) -> list[StoredRun]:
         operator = "!=" if status.startswith("!") else "="
@@ -136,7 +134,7 @@ class SqliteReader:
 
 
 def _in_parts(ids: Iterable[str]) -> Iterator[list[str]]:
-    """SQLite takes no more than a few thousand values in one query."""
+    """Lists of a thousand: SQLite takes no more than a few thousand values in one query."""
     every = list(ids)
     for start in range(0, len(every), PAGE_SIZE):
         yield every[start : start + PAGE_SIZE]
